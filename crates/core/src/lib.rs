@@ -1,0 +1,1 @@
+//! The layer, driver and graph contracts of graphdriver, and what every driver shares.

@@ -1,0 +1,1 @@
+//! The overlay driver of graphdriver: on-disk layout of containers/storage overlay and Docker overlay2.
