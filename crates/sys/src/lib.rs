@@ -2,3 +2,41 @@
 //!
 //! The only crate of the family with `unsafe`. One file per interface; each wrapper names the manual page it follows and
 //! takes file descriptors, so that no path is resolved twice.
+//!
+//! Conventions:
+//! - Errors are the kernel's own numbers ([`nix::errno::Errno`], or [`std::io::Error`] where a file under `/proc` is
+//!   read). Callers add the operation and the path.
+//! - Names and paths are anything that implements [`nix::NixPath`] (`&Path`, `&OsStr`, `&CStr`, `&[u8]`): bytes, not
+//!   text. A NUL inside is `EINVAL`.
+//! - A call that the running kernel lacks fails with `ENOSYS`; the fallback is the caller's choice.
+//! - Every file descriptor made here is close-on-exec.
+//!
+//! | module | kernel interface |
+//! |---|---|
+//! | [`xattr`] | extended attributes by descriptor and by directory entry |
+//! | [`statx`](mod@statx) | statx |
+//! | [`dents`] | getdents64 |
+//! | [`file_type`] | the seven kinds of file, from `d_type` or `st_mode` |
+//! | [`clone_file`](mod@clone_file) | the FICLONE ioctl |
+//! | [`ofd_lock`] | open file description locks |
+//! | [`capability`] | capget |
+//! | [`umask`] | the process's file mode creation mask |
+//! | [`user_namespace`] | are we in the initial user namespace? |
+
+pub mod capability;
+pub mod clone_file;
+pub mod dents;
+pub mod file_type;
+pub mod ofd_lock;
+pub mod statx;
+pub mod umask;
+pub mod user_namespace;
+pub mod xattr;
+
+mod syscall;
+#[cfg(test)]
+mod test_dir;
+
+pub use clone_file::clone_file;
+pub use file_type::FileType;
+pub use statx::{Statx, StatxMask, statx};
