@@ -13,6 +13,8 @@
 //!
 //! | module | kernel interface |
 //! |---|---|
+//! | [`mount_api`] | fsopen, fsconfig, fsmount, move_mount, open_tree, mount_setattr |
+//! | [`mount_point`] | is this path the root of a mount? |
 //! | [`xattr`] | extended attributes by descriptor and by directory entry |
 //! | [`statx`](mod@statx) | statx |
 //! | [`dents`] | getdents64 |
@@ -27,6 +29,8 @@ pub mod capability;
 pub mod clone_file;
 pub mod dents;
 pub mod file_type;
+pub mod mount_api;
+pub mod mount_point;
 pub mod ofd_lock;
 pub mod statx;
 pub mod umask;
