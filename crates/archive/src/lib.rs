@@ -1,1 +1,19 @@
-//! Container layer tars in and out: apply, export, changes, on real file systems and against hostile input.
+//! Container layer tars in and out.
+//!
+//! A layer travels as a tar stream in which whiteouts say what of the layers below is gone (the OCI image format's change
+//! set). This crate fills a directory from such a stream, writes one from a directory or from a list of changes, and finds the changes
+//! between two trees. It knows no driver, keeps nothing on disk of its own, and works on any Linux file system.
+//!
+//! All access goes through [`RootDir`]: descriptors and `openat2(2)`, so that no name in a hostile archive and no symbolic link in a hostile tree
+//! leads outside.
+
+mod change;
+mod error;
+mod id_map;
+mod root;
+pub mod whiteout;
+
+pub use change::{Change, ChangeKind};
+pub use error::{Error, ErrorKind, Result};
+pub use id_map::{IdMap, IdMaps, OVERFLOW_ID, Owner};
+pub use root::{Location, RootDir, clean_name, remove_at};
