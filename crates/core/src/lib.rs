@@ -1,1 +1,28 @@
-//! The layer, driver and graph contracts of graphdriver, and what every driver shares.
+//! The contracts of graphdriver, and what every driver shares.
+//!
+//! - [`Driver`] is what a driver implements; optional powers ([`NativeDiff`], [`StagedApply`], ...) are traits of their own.
+//! - [`Graph`] is what callers hold: guards for mounts, and the naive diff where a driver has nothing better.
+//! - [`Registry`] chooses and opens a driver.
+
+mod capabilities;
+mod driver;
+mod error;
+mod graph;
+mod layer_diff;
+mod layer_id;
+mod mount;
+pub mod naive;
+mod powers;
+
+pub use capabilities::Capabilities;
+pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
+pub use error::{Error, ErrorKind, Result};
+pub use graph::Graph;
+pub use graphdriver_archive::{Applied, Change, ChangeKind, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner};
+pub use layer_diff::LayerDiff;
+pub use layer_id::LayerId;
+pub use mount::Mount;
+pub use powers::{
+    AdditionalLayer, AdditionalLayers, Dedup, DedupHash, FileGetter, IdShift, LayerApplyOptions, NativeDiff, StagedApply,
+    StagedLayer,
+};

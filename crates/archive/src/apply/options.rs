@@ -18,7 +18,6 @@ pub enum WhiteoutMode {
 
 /// How [`apply`](super::apply) unpacks.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 #[doc(alias = "ApplyDiffOpts")]
 #[doc(alias = "TarOptions")]
 pub struct ApplyOptions {
@@ -43,7 +42,6 @@ pub struct ApplyOptions {
 
 /// What [`apply`](super::apply) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Applied {
     /// Entries of the archive, whiteouts included, PAX and GNU extension headers not.
     pub entries: u64,

@@ -19,7 +19,6 @@ pub enum ContentCheck {
 
 /// How [`changes`](super::changes) compares.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct CompareOptions {
     /// Maps of the newer tree: owners are compared as container ids.
     pub new_id_maps: IdMaps,

@@ -4,7 +4,6 @@ use crate::id_map::IdMaps;
 
 /// How trees and changes are written.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct ExportOptions {
     /// Owners on disk are the host's; the archive gets these maps' container ids. A file whose owner has no mapping fails the export.
     pub id_maps: IdMaps,

@@ -1,0 +1,170 @@
+//! Optional powers of drivers, each a trait of its own.
+//!
+//! A driver that lacks one returns `None` from its accessor on [`Driver`](crate::Driver); callers then take the general way or report `NotSupported`.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use graphdriver_archive::{Applied, Change, IdMaps};
+
+use crate::driver::CreateOptions;
+use crate::error::Result;
+use crate::layer_diff::LayerDiff;
+use crate::layer_id::LayerId;
+
+/// Diff operations that a driver does better than mounting two layers and walking both.
+///
+/// `Ok(None)` means "not for this pair of layers, or not in this state": the caller then takes the naive way.
+pub trait NativeDiff: Send + Sync {
+    /// The change set of `id` against `base` as an uncompressed tar; the whole tree when `base` is `None`.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `Io`.
+    fn diff(&self, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<Option<LayerDiff>>;
+
+    /// What differs in `id` from `base`, sorted by path.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `Io`.
+    fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>>;
+
+    /// Bytes of the files that `id` has added or modified against `base`.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `Io`.
+    fn diff_size(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>>;
+
+    /// Fills the existing layer `id` from an uncompressed tar. Nothing of `tar` has been read when the answer is `Ok(None)`.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `InvalidArchive`; `PathEscape`; `NoSpace`; `Io`. An empty layer is empty again after an error.
+    fn apply(&self, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Option<Applied>>;
+}
+
+/// How a layer is filled.
+#[derive(Clone, Debug, Default)]
+#[doc(alias = "ApplyDiffOpts")]
+pub struct LayerApplyOptions {
+    /// Owners in the archive are the container's; they are stored as these maps' host ids.
+    pub id_maps: IdMaps,
+    /// Keep the calling process's ids where an owner cannot be set, in addition to the driver's own option of this name.
+    pub ignore_chown_errors: bool,
+    /// Mode for every file, the real one being noted in an xattr; see [`ApplyOptions`](graphdriver_archive::ApplyOptions::force_mask).
+    pub force_mask: Option<u32>,
+}
+
+/// Filling a layer before it exists, without any lock, so that it appears complete or not at all.
+#[doc(alias = "ApplyDiffStaging")]
+pub trait StagedApply: Send + Sync {
+    /// Unpacks `tar` as a layer on `create.parent`, out of sight.
+    ///
+    /// # Errors
+    /// `ParentUnknown`; `InvalidArchive`; `PathEscape`; `NoSpace`; `Io`. Nothing remains.
+    #[doc(alias = "StartStagingDiffToApply")]
+    fn stage(
+        &self,
+        create: &CreateOptions,
+        tar: &mut dyn Read,
+        options: &LayerApplyOptions,
+    ) -> Result<Box<dyn StagedLayer>>;
+}
+
+/// A filled layer without a name. Dropping it removes it.
+#[must_use = "a staged layer that is not committed is removed"]
+pub trait StagedLayer: fmt::Debug + Send {
+    /// What unpacking did.
+    fn applied(&self) -> Applied;
+
+    /// Makes it the layer `id`, atomically.
+    ///
+    /// # Errors
+    /// `LayerExists`; `ParentUnknown` when the parent is gone meanwhile; `Io`. Nothing remains.
+    #[doc(alias = "CommitStagedLayer")]
+    fn commit(self: Box<Self>, id: &LayerId) -> Result<()>;
+}
+
+/// Changing and showing other owners than the disk has.
+#[doc(alias = "LayerIDMapUpdater")]
+pub trait IdShift: Send + Sync {
+    /// Rewrites the owners of a layer that was just created and never mounted: from host ids of `to_container` to container ids to host ids of `to_host`.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `InvalidArgument` for an owner without mapping; `Io`.
+    #[doc(alias = "UpdateLayerIDMap")]
+    fn update_layer_id_map(&self, id: &LayerId, to_container: &IdMaps, to_host: &IdMaps) -> Result<()>;
+
+    /// Whether [`get`](crate::Driver::get) can show a layer's owners through `maps` without rewriting them.
+    fn supports_shifting(&self, maps: &IdMaps) -> bool;
+}
+
+/// Layers that another program provides below a store directory (stargz-store and the like).
+#[doc(alias = "AdditionalLayerStoreDriver")]
+pub trait AdditionalLayers: Send + Sync {
+    /// The layer whose table of contents has this digest, for the image `reference`.
+    ///
+    /// # Errors
+    /// `LayerUnknown` when no store has it; `Io`.
+    #[doc(alias = "LookupAdditionalLayer")]
+    fn lookup(&self, toc_digest: &str, reference: &str) -> Result<Box<dyn AdditionalLayer>>;
+}
+
+/// One layer of an additional layer store, in use until dropped.
+pub trait AdditionalLayer: fmt::Debug + Send {
+    /// Makes a layer of the home from it.
+    ///
+    /// # Errors
+    /// As [`Driver::create`](crate::Driver::create).
+    #[doc(alias = "CreateAs")]
+    fn create_as(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()>;
+
+    /// The store's description of the layer (JSON).
+    ///
+    /// # Errors
+    /// `Io`.
+    fn info(&self) -> Result<File>;
+
+    /// The layer's blob as the registry has it.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn blob(&self) -> Result<File>;
+}
+
+/// Reading single files of a layer without mounting it.
+#[doc(alias = "DiffGetterDriver")]
+pub trait FileGetter: Send + Sync {
+    /// Opens the file `path` as the mounted layer would show it.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `Io` (`ENOENT` when the layer has no such file).
+    fn open_file(&self, id: &LayerId, path: &Path) -> Result<File>;
+}
+
+/// Sharing the blocks of equal files between layers (`FIDEDUPERANGE`, `ioctl_fideduperange(2)`).
+pub trait Dedup: Send + Sync {
+    /// Shares what is equal in the given layers; returns the bytes that are now stored once less.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `Io`.
+    fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64>;
+
+    /// The directories that are looked at for one layer.
+    ///
+    /// # Errors
+    /// `LayerUnknown`.
+    fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>>;
+}
+
+/// By what candidates for sharing are found; the kernel compares bytes in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DedupHash {
+    /// CRC-64 of the contents.
+    Crc,
+    /// Size only.
+    #[default]
+    Size,
+    /// SHA-256 of the contents.
+    Sha256,
+}
