@@ -1,2 +1,41 @@
-//! placeholder
-fn main() {}
+//! Tasks of this repository: `cargo xtask <task>`. One file per task.
+
+mod command;
+mod demo;
+mod demo_image;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// What every task returns: the text of a failure is for people.
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Tasks of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Show the main job from image to diff, on a small image made from this machine's own shell.
+    Demo(demo::Options),
+    /// Run every test that this machine can run; as root also install what that needs.
+    Test(test::Options),
+    /// Check what the compiler does not: dependency direction, file sizes, links, machine paths.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
