@@ -182,13 +182,17 @@ mod tests {
 
     #[test]
     fn maps_both_ways_and_reports_what_has_no_mapping() {
-        let maps = IdMaps::new(vec![map(0, 1000, 1), map(1, 100_000, 65535)], vec![map(0, 1000, 10)]).unwrap();
+        let maps =
+            IdMaps::new(vec![map(0, 1000, 1), map(1, 100_000, 65535)], vec![map(0, 1000, 10)]).unwrap();
         let owner = Owner { uid: 5, gid: 9 };
         let host = Owner { uid: 100_004, gid: 1009 };
         assert_eq!(maps.to_host(owner), Some(host));
         assert_eq!(maps.to_container(host), Some(owner));
         assert_eq!(maps.to_host(Owner { uid: 5, gid: 10 }), None);
-        assert_eq!(maps.to_host_or_overflow(Owner { uid: 5, gid: 10 }), Owner { uid: 100_004, gid: OVERFLOW_ID });
+        assert_eq!(
+            maps.to_host_or_overflow(Owner { uid: 5, gid: 10 }),
+            Owner { uid: 100_004, gid: OVERFLOW_ID }
+        );
         assert_eq!(maps.root().unwrap(), Owner { uid: 1000, gid: 1000 });
     }
 

@@ -7,13 +7,21 @@
 //! All access goes through [`RootDir`]: descriptors and `openat2(2)`, so that no name in a hostile archive and no symbolic link in a hostile tree
 //! leads outside.
 
+mod apply;
 mod change;
+mod changes;
 mod error;
+mod export;
 mod id_map;
 mod root;
+mod usage;
 pub mod whiteout;
 
+pub use apply::{Applied, ApplyOptions, WhiteoutMode};
 pub use change::{Change, ChangeKind};
+pub use changes::{CompareOptions, ContentCheck};
 pub use error::{Error, ErrorKind, Result};
+pub use export::ExportOptions;
 pub use id_map::{IdMap, IdMaps, OVERFLOW_ID, Owner};
 pub use root::{Location, RootDir, clean_name, remove_at};
+pub use usage::DiskUsage;

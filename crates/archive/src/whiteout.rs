@@ -46,5 +46,7 @@ impl OverlayXattrs {
 ///
 /// Covers both namespaces and fuse-overlayfs's own; such attributes in images made by other tools would hide or redirect files.
 pub fn is_overlay_xattr(name: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs."].iter().any(|prefix| name.starts_with(prefix))
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }

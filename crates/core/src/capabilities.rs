@@ -2,6 +2,7 @@
 
 /// What a driver can do on this kernel, file system and configuration, found by probing when it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
 pub struct Capabilities {
     /// Changes and diff of a layer against its parent cost what changed, not what the trees hold.
     pub native_diff: bool,
@@ -28,7 +29,17 @@ pub struct Capabilities {
 impl Capabilities {
     /// Name and value of each capability, in the order of the fields.
     pub fn named(self) -> [(&'static str, bool); 9] {
-        let Self { native_diff, native_apply, staged_apply, exact_diffs, quota, id_shifting, reflink, volatile, user_namespace } = self;
+        let Self {
+            native_diff,
+            native_apply,
+            staged_apply,
+            exact_diffs,
+            quota,
+            id_shifting,
+            reflink,
+            volatile,
+            user_namespace,
+        } = self;
         [
             ("native_diff", native_diff),
             ("native_apply", native_apply),

@@ -92,7 +92,15 @@ impl Error {
     /// A failure of `operation`, a verb and its object in a few words (`"mount"`, `"create layer"`), or the name of a system call.
     pub fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
         let operation = operation.into();
-        Self(Box::new(Inner { kind, operation, driver: None, layer: None, path: None, detail: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            operation,
+            driver: None,
+            layer: None,
+            path: None,
+            detail: None,
+            source: None,
+        }))
     }
 
     /// The failure of the system call `call` on `path`.
@@ -255,7 +263,10 @@ mod tests {
     #[test]
     fn display_has_no_cause_and_report_has_the_chain() {
         let id: LayerId = "abc".parse().unwrap();
-        let error = Error::syscall("fsmount", "/merged", Errno::EINVAL).layer(&id).driver("overlay").detail("too many lowers");
+        let error = Error::syscall("fsmount", "/merged", Errno::EINVAL)
+            .layer(&id)
+            .driver("overlay")
+            .detail("too many lowers");
         assert_eq!(error.to_string(), "overlay: fsmount layer abc \"/merged\": too many lowers");
         assert!(error.report().to_string().ends_with("too many lowers: Invalid argument (os error 22)"));
     }

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_LEN: usize = 255;
 
 /// Names that drivers keep for themselves in a home, so that no layer can be called so.
-const RESERVED: [&str; 7] = ["l", "staging", "tempdirs", "backingFsBlockDev", "lost+found", "mapped", "locks"];
+const RESERVED: [&str; 7] =
+    ["l", "staging", "tempdirs", "backingFsBlockDev", "lost+found", "mapped", "locks"];
 
 /// The name of a layer, safe to use as one component of a path.
 ///
@@ -35,7 +36,10 @@ impl FromStr for LayerId {
     fn from_str(text: &str) -> Result<Self> {
         match defect(text) {
             None => Ok(Self(text.into())),
-            Some(what) => Err(Error::new(ErrorKind::InvalidArgument, "parse layer id").detail(format!("{text:?} {what}"))),
+            Some(what) => {
+                Err(Error::new(ErrorKind::InvalidArgument, "parse layer id")
+                    .detail(format!("{text:?} {what}")))
+            }
         }
     }
 }
@@ -96,7 +100,10 @@ mod tests {
     #[test]
     fn refuses_what_is_not_one_safe_component() {
         let long = "x".repeat(256);
-        for id in ["", ".", "..", ".hidden", "-rf", "a/b", "/", "a b", "a\nb", "a\0", "é", "a:b", "a,b", "a\\b", "l", "tempdirs", &long] {
+        for id in [
+            "", ".", "..", ".hidden", "-rf", "a/b", "/", "a b", "a\nb", "a\0", "é", "a:b", "a,b", "a\\b",
+            "l", "tempdirs", &long,
+        ] {
             let error = id.parse::<LayerId>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{id:?}");
         }

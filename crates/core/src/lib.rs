@@ -7,22 +7,19 @@
 mod capabilities;
 mod driver;
 mod error;
-mod graph;
 mod layer_diff;
 mod layer_id;
 mod mount;
-pub mod naive;
 mod powers;
 
 pub use capabilities::Capabilities;
 pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
 pub use error::{Error, ErrorKind, Result};
-pub use graph::Graph;
 pub use graphdriver_archive::{Applied, Change, ChangeKind, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner};
 pub use layer_diff::LayerDiff;
 pub use layer_id::LayerId;
 pub use mount::Mount;
 pub use powers::{
-    AdditionalLayer, AdditionalLayers, Dedup, DedupHash, FileGetter, IdShift, LayerApplyOptions, NativeDiff, StagedApply,
-    StagedLayer,
+    AdditionalLayer, AdditionalLayers, Dedup, DedupHash, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
+    StagedApply, StagedLayer,
 };

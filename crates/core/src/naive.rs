@@ -9,7 +9,7 @@ use graphdriver_archive::{
 };
 
 use crate::driver::MountOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::layer_diff::LayerDiff;
 use crate::layer_id::LayerId;
@@ -64,7 +64,7 @@ pub fn apply(graph: &Graph, id: &LayerId, tar: &mut dyn Read, options: &LayerApp
         id_maps: options.id_maps.clone(),
         ignore_chown_errors: options.ignore_chown_errors,
         force_mask: options.force_mask,
-        in_user_namespace: !graphdriver_sys::user_namespace::is_initial(),
+        in_user_namespace: in_user_namespace()?,
         ..ApplyOptions::default()
     };
     on_mounted(graph, id, &MountOptions::default(), |root| Ok(archive::apply(root, tar, &options)?))
@@ -91,4 +91,9 @@ fn on_mounted<T>(
     let result = RootDir::open(mount.path()).map_err(Into::into).and_then(|root| work(&root));
     let unmounted = Mount::unmount(mount);
     result.and_then(|value| unmounted.map(|()| value))
+}
+
+fn in_user_namespace() -> Result<bool> {
+    let initial = graphdriver_sys::user_namespace::in_initial();
+    initial.map(|initial| !initial).map_err(|error| Error::io("read", "/proc/thread-self/uid_map", error))
 }

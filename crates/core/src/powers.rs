@@ -40,7 +40,8 @@ pub trait NativeDiff: Send + Sync {
     ///
     /// # Errors
     /// `LayerUnknown`; `InvalidArchive`; `PathEscape`; `NoSpace`; `Io`. An empty layer is empty again after an error.
-    fn apply(&self, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Option<Applied>>;
+    fn apply(&self, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions)
+    -> Result<Option<Applied>>;
 }
 
 /// How a layer is filled.

@@ -16,7 +16,7 @@ pub enum WhiteoutMode {
     Aufs,
 }
 
-/// How [`apply`](super::apply) unpacks.
+/// How `apply` unpacks.
 #[derive(Clone, Debug, Default)]
 #[doc(alias = "ApplyDiffOpts")]
 #[doc(alias = "TarOptions")]
@@ -40,7 +40,7 @@ pub struct ApplyOptions {
     pub threads: usize,
 }
 
-/// What [`apply`](super::apply) did.
+/// What `apply` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Entries of the archive, whiteouts included, PAX and GNU extension headers not.

@@ -17,7 +17,7 @@ pub enum ContentCheck {
     Content,
 }
 
-/// How [`changes`](super::changes) compares.
+/// How `changes` compares.
 #[derive(Clone, Debug, Default)]
 pub struct CompareOptions {
     /// Maps of the newer tree: owners are compared as container ids.

@@ -46,8 +46,9 @@ impl RootDir {
     /// The kind of the failed `open(2)`; `Io` with `ENOTDIR` when it is not a directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::syscall("open", path, errno))?;
+        let fd =
+            nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|errno| Error::syscall("open", path, errno))?;
         Ok(Self::from_fd(fd, path))
     }
 
@@ -101,11 +102,18 @@ impl RootDir {
     /// As [`open_at`](Self::open_at); `InvalidArgument` when the path names the root itself or ends in `..`.
     pub fn locate(&self, path: &Path) -> Result<Location> {
         let Some(name) = path.file_name() else {
-            return Err(Error::new(ErrorKind::InvalidArgument, "resolve").path(path).detail("has no last component"));
+            return Err(Error::new(ErrorKind::InvalidArgument, "resolve")
+                .path(path)
+                .detail("has no last component"));
         };
         let parent = path.parent().unwrap_or(Path::new(""));
-        let dir = resolve::open(self.fd.as_fd(), parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::syscall("openat2", parent, errno))?;
+        let dir = resolve::open(
+            self.fd.as_fd(),
+            parent,
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::syscall("openat2", parent, errno))?;
         Ok(Location { dir, name: name.to_owned() })
     }
 
@@ -116,7 +124,8 @@ impl RootDir {
     pub fn lstat(&self, path: &Path) -> Result<Option<FileStat>> {
         let found = if path.file_name().is_none() {
             self.open_at(path, OFlag::O_PATH, Mode::empty()).and_then(|fd| {
-                fstatat(&fd, "", AtFlags::AT_EMPTY_PATH).map_err(|errno| Error::syscall("fstatat", path, errno))
+                fstatat(&fd, "", AtFlags::AT_EMPTY_PATH)
+                    .map_err(|errno| Error::syscall("fstatat", path, errno))
             })
         } else {
             self.locate(path).and_then(|at| {
@@ -184,7 +193,9 @@ pub fn clean_name(name: &[u8]) -> Result<PathBuf> {
             Component::Normal(part) => clean.push(part),
             Component::ParentDir => {
                 if !clean.pop() {
-                    return Err(Error::new(ErrorKind::PathEscape, "resolve").path(name).detail("the name leaves the root"));
+                    return Err(Error::new(ErrorKind::PathEscape, "resolve")
+                        .path(name)
+                        .detail("the name leaves the root"));
                 }
             }
             Component::CurDir | Component::RootDir | Component::Prefix(_) => {}

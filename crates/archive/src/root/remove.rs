@@ -5,10 +5,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use graphdriver_sys::dents::{DirReader, FileType};
+use graphdriver_sys::FileType;
+use graphdriver_sys::dents::{Buffer, Dents};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
@@ -21,7 +21,9 @@ pub(super) fn remove_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Resul
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(Errno::EISDIR) => {
-            let Some(child) = open_child(dir, name).map_err(|errno| Error::syscall("openat2", path, errno))? else {
+            let Some(child) =
+                open_child(dir, name).map_err(|errno| Error::syscall("openat2", path, errno))?
+            else {
                 return Ok(());
             };
             empty(child, path)?;
@@ -55,7 +57,9 @@ fn empty(top: OwnedFd, path: &Path) -> Result<()> {
         let Some(level) = levels.last_mut() else { return Ok(()) };
         if let Some(name) = level.pending.pop() {
             full.push(&name);
-            match open_child(current.as_fd(), &name).map_err(|errno| Error::syscall("openat2", &full, errno))? {
+            match open_child(current.as_fd(), &name)
+                .map_err(|errno| Error::syscall("openat2", &full, errno))?
+            {
                 Some(child) => {
                     levels.push(enter(&child, name, &full)?);
                     current = child;
@@ -76,20 +80,18 @@ fn empty(top: OwnedFd, path: &Path) -> Result<()> {
 fn enter(dir: &OwnedFd, name: OsString, path: &Path) -> Result<Level> {
     let stat = fstat(dir).map_err(|errno| Error::syscall("fstat", path, errno))?;
     let mut pending = Vec::new();
-    let mut reader = DirReader::new();
-    let failed = |errno| Error::syscall("getdents64", path, errno);
-    while let Some(entries) = reader.read(dir.as_fd()).map_err(failed)? {
-        for entry in entries {
-            let name = OsStr::from_bytes(entry.name());
-            if entry.file_type() == FileType::Directory {
-                pending.push(name.to_owned());
-                continue;
-            }
-            match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(Errno::EISDIR) => pending.push(name.to_owned()),
-                Err(errno) => return Err(Error::syscall("unlinkat", path.join(name), errno)),
-            }
+    let mut buffer = Buffer::new();
+    let mut entries = Dents::new(dir, &mut buffer);
+    while let Some(entry) = entries.next_entry().map_err(|errno| Error::syscall("getdents64", path, errno))? {
+        let name = entry.os_name();
+        if entry.file_type == FileType::Directory {
+            pending.push(name.to_owned());
+            continue;
+        }
+        match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(Errno::EISDIR) => pending.push(name.to_owned()),
+            Err(errno) => return Err(Error::syscall("unlinkat", path.join(name), errno)),
         }
     }
     Ok(Level { name, pending, identity: (stat.st_dev, stat.st_ino) })
@@ -115,7 +117,8 @@ fn open_child(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<Option<OwnedFd>>
 
 fn open_same_mount(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let how =
+        OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
     match openat2(dir, name, how) {
         // Before Linux 5.6: the mount is told by its device, so a bind mount of the same file system is not noticed.
         Err(Errno::ENOSYS) => {
@@ -128,12 +131,14 @@ fn open_same_mount(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
 
 fn climb(from: &OwnedFd, expected: (u64, u64), path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let above = openat(from, "..", flags, Mode::empty()).map_err(|errno| Error::syscall("openat", path, errno))?;
+    let above =
+        openat(from, "..", flags, Mode::empty()).map_err(|errno| Error::syscall("openat", path, errno))?;
     let stat = fstat(&above).map_err(|errno| Error::syscall("fstat", path, errno))?;
     if (stat.st_dev, stat.st_ino) == expected {
         return Ok(above);
     }
-    Err(Error::syscall("remove", path, Errno::ESTALE).detail("another process moved the directory while it was being removed"))
+    Err(Error::syscall("remove", path, Errno::ESTALE)
+        .detail("another process moved the directory while it was being removed"))
 }
 
 fn remove_emptied(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {

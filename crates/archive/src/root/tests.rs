@@ -26,8 +26,10 @@ fn kernel_and_walk_resolve_alike() {
     let read = |open: &dyn Fn(&Path, OFlag) -> nix::Result<OwnedFd>, path: &str| {
         open(Path::new(path), OFlag::O_RDONLY).map(|fd| std::io::read_to_string(File::from(fd)).unwrap())
     };
-    let by_kernel: &dyn Fn(&Path, OFlag) -> _ = &|path, flags| resolve::open(root.as_fd(), path, flags, Mode::empty());
-    let by_hand: &dyn Fn(&Path, OFlag) -> _ = &|path, flags| resolve::walk(root.as_fd(), path, flags, Mode::empty());
+    let by_kernel: &dyn Fn(&Path, OFlag) -> _ =
+        &|path, flags| resolve::open(root.as_fd(), path, flags, Mode::empty());
+    let by_hand: &dyn Fn(&Path, OFlag) -> _ =
+        &|path, flags| resolve::walk(root.as_fd(), path, flags, Mode::empty());
     for (path, expected) in [
         ("usr/lib/file", Ok("inside")),
         ("/usr/lib/file", Ok("inside")),

@@ -1,0 +1,5 @@
+//! Filling a directory from a layer tar.
+
+mod options;
+
+pub use options::{Applied, ApplyOptions, WhiteoutMode};

@@ -1,0 +1,5 @@
+//! What differs between two trees.
+
+mod options;
+
+pub use options::{CompareOptions, ContentCheck};

@@ -1,0 +1,5 @@
+//! Writing a layer tar.
+
+mod options;
+
+pub use options::ExportOptions;
