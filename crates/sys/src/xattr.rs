@@ -8,8 +8,9 @@
 //! | [`get_at`], [`set_at`], [`list_at`], [`remove_at`] | the entry of a directory, symbolic links included |
 //! | [`get_opath`], [`set_opath`], [`list_opath`], [`remove_opath`] | the one an `O_PATH` descriptor refers to, symbolic links included |
 //!
-//! The last two go through `/proc/thread-self/fd`, which works on every kernel but needs `/proc`; without it they fail
-//! with `ENOENT`. (`thread-self`, because a thread may have a descriptor table of its own.)
+//! Linux 6.13 has calls for entries of a directory. Before, and for `O_PATH` descriptors on every kernel, the way is
+//! through `/proc/thread-self/fd`; without `/proc` it fails with `ENOENT`. (`thread-self`, because a thread may have a
+//! descriptor table of its own.)
 //!
 //! Errors common to all, as in [xattr(7)](https://man7.org/linux/man-pages/man7/xattr.7.html) and the pages of the calls:
 //! `ENOTSUP` (the file system or the kind of file has no such attributes: `user.*` exist on regular files and
@@ -27,6 +28,7 @@ use nix::{NixPath, Result};
 
 use self::target::Target;
 
+mod entry;
 mod target;
 
 /// Holds nearly every value met in layers (capabilities, ACLs, overlay's marks), so that one call is enough.
@@ -59,6 +61,7 @@ pub fn fget<N: ?Sized + NixPath>(fd: impl AsFd, name: &N) -> Result<Option<Vec<u
 ///
 /// `ENOENT` when there is no such entry, and those common to this [module](self).
 #[doc(alias = "lgetxattr")]
+#[doc(alias = "getxattrat")]
 pub fn get_at<E, N>(dir: impl AsFd, entry: &E, name: &N) -> Result<Option<Vec<u8>>>
 where
     E: ?Sized + NixPath,
@@ -93,6 +96,7 @@ pub fn fset<N: ?Sized + NixPath>(fd: impl AsFd, name: &N, value: &[u8], flags: S
 ///
 /// `ENOENT`, `ENOSPC`, `EDQUOT`, `EROFS`, and those common to this [module](self).
 #[doc(alias = "lsetxattr")]
+#[doc(alias = "setxattrat")]
 pub fn set_at<E, N>(dir: impl AsFd, entry: &E, name: &N, value: &[u8], flags: SetFlags) -> Result<()>
 where
     E: ?Sized + NixPath,
@@ -128,6 +132,7 @@ pub fn flist(fd: impl AsFd) -> Result<Names> {
 ///
 /// `ENOENT` when there is no such entry, and those common to this [module](self).
 #[doc(alias = "llistxattr")]
+#[doc(alias = "listxattrat")]
 pub fn list_at<E: ?Sized + NixPath>(dir: impl AsFd, entry: &E) -> Result<Names> {
     list(&Target::entry(dir.as_fd(), entry)?)
 }
@@ -158,6 +163,7 @@ pub fn fremove<N: ?Sized + NixPath>(fd: impl AsFd, name: &N) -> Result<()> {
 ///
 /// `ENODATA` when there is none, `ENOENT`, `EROFS`, and those common to this [module](self).
 #[doc(alias = "lremovexattr")]
+#[doc(alias = "removexattrat")]
 pub fn remove_at<E, N>(dir: impl AsFd, entry: &E, name: &N) -> Result<()>
 where
     E: ?Sized + NixPath,
