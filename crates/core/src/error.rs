@@ -108,6 +108,11 @@ impl Error {
         Self::new(archive::ErrorKind::of_errno(errno).into(), call).path(path).source(io::Error::from(errno))
     }
 
+    /// The failure of the system call `call` where no path is known; [`path`](Self::path) adds one.
+    pub fn errno(call: &'static str, errno: Errno) -> Self {
+        Self::new(archive::ErrorKind::of_errno(errno).into(), call).source(io::Error::from(errno))
+    }
+
     /// The failure of an I/O operation on `path`; the kind follows the error.
     pub fn io(operation: impl Into<Cow<'static, str>>, path: impl AsRef<Path>, error: io::Error) -> Self {
         Self::new(archive::ErrorKind::of_io(&error).into(), operation).path(path).source(error)

@@ -7,19 +7,29 @@
 mod capabilities;
 mod driver;
 mod error;
+mod fs_magic;
 mod layer_diff;
 mod layer_id;
 mod mount;
+pub mod options;
 mod powers;
+mod registry;
+mod size;
+mod sync_mode;
 
 pub use capabilities::Capabilities;
 pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
 pub use error::{Error, ErrorKind, Result};
+pub use fs_magic::{FsMagic, fs_magic, fs_magic_of_fd};
 pub use graphdriver_archive::{Applied, Change, ChangeKind, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner};
 pub use layer_diff::LayerDiff;
 pub use layer_id::LayerId;
 pub use mount::Mount;
+pub use options::DriverOption;
 pub use powers::{
     AdditionalLayer, AdditionalLayers, Dedup, DedupHash, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
     StagedApply, StagedLayer,
 };
+pub use registry::{DriverEntry, DriverHome, OpenOptions, Registry};
+pub use size::{format_size, parse_size};
+pub use sync_mode::SyncMode;

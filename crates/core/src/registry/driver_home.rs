@@ -1,0 +1,136 @@
+//! Where a driver keeps its layers, and with which options it is opened.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{DriverOption, options_for};
+
+/// Where layers are kept and how, for all drivers of one program.
+#[derive(Clone, Debug)]
+#[doc(alias = "Options")]
+pub struct OpenOptions {
+    /// The directory that holds the homes of all drivers.
+    pub root: PathBuf,
+    /// The directory for what does not outlive the machine's uptime, best on a tmpfs; all programs that use one `root` must name the same.
+    pub run_root: PathBuf,
+    /// Options of all drivers; each takes [those meant for it](DriverOption::is_for).
+    pub options: Vec<DriverOption>,
+}
+
+impl OpenOptions {
+    /// Layers below `root`, without driver options.
+    pub fn new(root: impl Into<PathBuf>, run_root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), run_root: run_root.into(), options: Vec::new() }
+    }
+
+    /// Adds driver options.
+    #[must_use]
+    pub fn with_options(mut self, options: impl IntoIterator<Item = DriverOption>) -> Self {
+        self.options.extend(options);
+        self
+    }
+}
+
+/// One driver's directories and options: what it is opened with.
+#[derive(Clone, Debug)]
+pub struct DriverHome {
+    name: String,
+    root: PathBuf,
+    home: PathBuf,
+    run_home: PathBuf,
+    options: Vec<DriverOption>,
+}
+
+impl DriverHome {
+    /// The home of the driver `name`, at absolute paths.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an empty root or run root; `Io` when a relative one cannot be made absolute.
+    pub fn new(name: &str, options: &OpenOptions) -> Result<Self> {
+        let root = absolute("root", &options.root)?;
+        let run_root = absolute("run root", &options.run_root)?;
+        Ok(Self {
+            name: name.to_owned(),
+            home: root.join(name),
+            run_home: run_root.join(name),
+            root,
+            options: options_for(name, &options.options).cloned().collect(),
+        })
+    }
+
+    /// The name that the driver is opened by, which may be [another than its own](crate::DriverEntry::names).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory that holds the homes of all drivers; absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The driver's home, `<root>/<name>`; absolute.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The driver's directory for what does not outlive the machine's uptime, `<run_root>/<name>`; absolute.
+    pub fn run_home(&self) -> &Path {
+        &self.run_home
+    }
+
+    /// The options that are meant for this driver, in the order given.
+    pub fn options(&self) -> &[DriverOption] {
+        &self.options
+    }
+
+    /// The home if it exists, else the directory nearest above it that does: what tells the file system that the home will lie on.
+    pub fn nearest_dir(&self) -> &Path {
+        self.home.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"))
+    }
+}
+
+fn absolute(what: &str, path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "open driver")
+            .detail(format!("the {what} is an empty path")));
+    }
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let current = env::current_dir().map_err(|error| Error::io("getcwd", path, error))?;
+    Ok(current.join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_named_after_the_driver() {
+        let options = ["vfs.a=1", "overlay.b=2", "c=3"].map(|text| text.parse().unwrap());
+        let options = OpenOptions::new("/r", "/run/r").with_options(options);
+        let home = DriverHome::new("overlay2", &options).unwrap();
+        assert_eq!((home.name(), home.root()), ("overlay2", Path::new("/r")));
+        assert_eq!((home.home(), home.run_home()), (Path::new("/r/overlay2"), Path::new("/run/r/overlay2")));
+        assert_eq!(home.options().iter().map(DriverOption::key).collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn relative_roots_become_absolute_and_empty_ones_are_refused() {
+        let home = DriverHome::new("vfs", &OpenOptions::new("r", "s")).unwrap();
+        assert_eq!(home.home(), env::current_dir().unwrap().join("r/vfs"));
+        for options in [OpenOptions::new("", "s"), OpenOptions::new("r", "")] {
+            assert_eq!(DriverHome::new("vfs", &options).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn the_nearest_directory_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = DriverHome::new("vfs", &OpenOptions::new(dir.path().join("a/b"), "/run")).unwrap();
+        assert_eq!(home.nearest_dir(), dir.path());
+        std::fs::create_dir_all(dir.path().join("a/b/vfs")).unwrap();
+        assert_eq!(home.nearest_dir(), dir.path().join("a/b/vfs"));
+    }
+}
