@@ -109,6 +109,14 @@ impl IdMaps {
         })
     }
 
+    pub(crate) fn uid_to_container(&self, uid: u32) -> Option<u32> {
+        find(&self.uids, uid, IdMap::to_container)
+    }
+
+    pub(crate) fn gid_to_container(&self, gid: u32) -> Option<u32> {
+        find(&self.gids, gid, IdMap::to_container)
+    }
+
     /// The host ids that own what the container's root owns. A map of one single id stands for that id, whatever its container side.
     ///
     /// # Errors

@@ -40,6 +40,30 @@ impl OverlayXattrs {
             Self::User => c"user.overlay.opaque",
         }
     }
+
+    /// The attribute that makes an empty regular file a whiteout, in a directory whose opaque mark has the value `x` (Linux 6.7).
+    pub fn whiteout(self) -> &'static CStr {
+        match self {
+            Self::Trusted => c"trusted.overlay.whiteout",
+            Self::User => c"user.overlay.whiteout",
+        }
+    }
+
+    /// The attribute that says under which name a renamed directory lies in the layers below (mount option `redirect_dir`).
+    pub fn redirect(self) -> &'static CStr {
+        match self {
+            Self::Trusted => c"trusted.overlay.redirect",
+            Self::User => c"user.overlay.redirect",
+        }
+    }
+
+    /// The attribute of a file of which only the metadata is in this layer (mount option `metacopy`).
+    pub fn metacopy(self) -> &'static CStr {
+        match self {
+            Self::Trusted => c"trusted.overlay.metacopy",
+            Self::User => c"user.overlay.metacopy",
+        }
+    }
 }
 
 /// Whether an extended attribute belongs to an overlay mount and so never travels through archives.

@@ -1,5 +1,13 @@
-//! What differs between two trees.
+//! Finding what differs between a layer and what lies below it.
 
+mod compare;
+mod layered;
 mod options;
+mod parents;
+mod size;
+mod trees;
 
+pub use layered::{aufs_changes, overlay_changes};
 pub use options::{CompareOptions, ContentCheck};
+pub use size::changes_size;
+pub use trees::changes;

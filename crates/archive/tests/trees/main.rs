@@ -1,0 +1,8 @@
+//! Changes, export, usage, copying and changing owners, on real file systems.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod changes;
+mod layered;
+mod support;
+mod usage;

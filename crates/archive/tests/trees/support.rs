@@ -1,0 +1,124 @@
+//! Making trees in three lines.
+
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use graphdriver_archive::{Change, RootDir};
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
+use nix::sys::time::TimeSpec;
+
+/// A fresh directory, removed at the end.
+pub(crate) struct Tree(tempfile::TempDir);
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn root(&self) -> RootDir {
+        RootDir::open(self.0.path()).unwrap()
+    }
+
+    /// Makes the directory and those above it.
+    pub(crate) fn dir(&self, path: &str) -> &Self {
+        fs::create_dir_all(self.path(path)).unwrap();
+        self
+    }
+
+    /// Writes a file, and makes the directories above it.
+    pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        fs::write(self.path(path), content).unwrap();
+        self
+    }
+
+    pub(crate) fn symlink(&self, path: &str, target: &str) -> &Self {
+        std::os::unix::fs::symlink(target, self.path(path)).unwrap();
+        self
+    }
+
+    pub(crate) fn link(&self, path: &str, existing: &str) -> &Self {
+        fs::hard_link(self.path(existing), self.path(path)).unwrap();
+        self
+    }
+
+    pub(crate) fn node(&self, path: &str, kind: SFlag, device: (u64, u64)) -> &Self {
+        mknod(&self.path(path), kind, Mode::from_bits_truncate(0o600), makedev(device.0, device.1)).unwrap();
+        self
+    }
+
+    /// An overlay whiteout; needs root before Linux 5.8.
+    pub(crate) fn whiteout(&self, path: &str) -> &Self {
+        self.node(path, SFlag::S_IFCHR, (0, 0))
+    }
+
+    pub(crate) fn mode(&self, path: &str, mode: u32) -> &Self {
+        fs::set_permissions(self.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        self
+    }
+
+    pub(crate) fn xattr(&self, path: &str, name: &str, value: &[u8]) -> &Self {
+        let file = File::open(self.path(path)).unwrap();
+        graphdriver_sys::xattr::fset(&file, name, value, graphdriver_sys::xattr::SetFlags::empty()).unwrap();
+        self
+    }
+
+    /// Sets the time of modification, of a symbolic link itself too.
+    pub(crate) fn time(&self, path: &str, seconds: i64, nanoseconds: i64) -> &Self {
+        let time = TimeSpec::new(seconds, nanoseconds);
+        let cwd = nix::fcntl::AT_FDCWD;
+        utimensat(cwd, &self.path(path), &time, &time, UtimensatFlags::NoFollowSymlink).unwrap();
+        self
+    }
+
+    /// Gives everything in the tree one time, so that only what is changed afterwards differs.
+    pub(crate) fn settle(&self) -> &Self {
+        settle(self.0.path());
+        self
+    }
+
+    pub(crate) fn remove(&self, path: &str) -> &Self {
+        self.root().remove_all(Path::new(path)).unwrap();
+        self
+    }
+
+    /// A copy made by `cp -a`.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new();
+        let status =
+            std::process::Command::new("cp").arg("-a").arg(self.path(".")).arg(copy.path(".")).status();
+        assert!(status.unwrap().success());
+        copy
+    }
+}
+
+fn settle(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.symlink_metadata().unwrap().is_dir() {
+            settle(&path);
+        }
+        let time = TimeSpec::new(1_600_000_000, 123_456_789);
+        utimensat(nix::fcntl::AT_FDCWD, &path, &time, &time, UtimensatFlags::NoFollowSymlink).unwrap();
+    }
+    let time = UNIX_EPOCH + Duration::new(1_600_000_000, 0);
+    File::open(dir).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+}
+
+/// The moment that a copy is finished, for comparisons by it.
+pub(crate) fn now_is_past() -> SystemTime {
+    let now = SystemTime::now();
+    std::thread::sleep(Duration::from_millis(50));
+    now
+}
+
+/// Changes as the programs print them.
+pub(crate) fn printed(changes: &[Change]) -> Vec<String> {
+    changes.iter().map(Change::to_string).collect()
+}
