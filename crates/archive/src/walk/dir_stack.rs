@@ -107,7 +107,7 @@ mod tests {
         let mut stack = DirStack::new(File::open(dir.path()).unwrap().into());
         descend(&mut stack, KEPT_OPEN + 2);
         fs::rename(dir.path().join("d/d"), dir.path().join("elsewhere")).unwrap();
-        for _ in 0..=KEPT_OPEN {
+        for _ in 0..KEPT_OPEN {
             stack.pop().unwrap();
         }
         assert_eq!(stack.pop().unwrap_err(), Errno::ESTALE);
