@@ -8,22 +8,29 @@ mod capabilities;
 mod driver;
 mod error;
 mod fs_magic;
+mod home_lock;
 mod layer_diff;
 mod layer_id;
+mod lock_file;
+mod metadata_file;
 mod mount;
 pub mod options;
 mod powers;
+mod random_name;
 mod registry;
 mod size;
 mod sync_mode;
+mod temp_dirs;
 
 pub use capabilities::Capabilities;
 pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
 pub use error::{Error, ErrorKind, Result};
 pub use fs_magic::{FsMagic, fs_magic, fs_magic_of_fd};
 pub use graphdriver_archive::{Applied, Change, ChangeKind, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner};
+pub use home_lock::HomeLock;
 pub use layer_diff::LayerDiff;
 pub use layer_id::LayerId;
+pub use metadata_file::{sync_dir, write_atomic, write_new};
 pub use mount::Mount;
 pub use options::DriverOption;
 pub use powers::{
@@ -33,3 +40,4 @@ pub use powers::{
 pub use registry::{DriverEntry, DriverHome, OpenOptions, Registry};
 pub use size::{format_size, parse_size};
 pub use sync_mode::SyncMode;
+pub use temp_dirs::{TempDir, TempDirs};

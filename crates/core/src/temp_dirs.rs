@@ -1,0 +1,254 @@
+//! Temporary directories in a home that are swept when their process is gone.
+//!
+//! The protocol is that of containers/storage, so that either cleans up after the other: below `<home>/tempdirs` (0700) each `temp-dir-<id>` has a file `lock-<id>`, which the owner of the directory keeps locked exclusively.
+//! Whoever gets the lock without waiting may remove directory and lock file.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::ErrorKind::AlreadyExists;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use graphdriver_archive::{RootDir, remove_at};
+use graphdriver_sys::ofd_lock::{self, LockKind};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock_file::is_current;
+use crate::random_name::random_name;
+
+const DIR_PREFIX: &str = "temp-dir-";
+const LOCK_PREFIX: &str = "lock-";
+/// The longest file name, in bytes.
+const NAME_MAX: usize = 255;
+
+/// The temporary directories of one home, `<home>/tempdirs`, on the same file system as its layers.
+///
+/// What is to become a layer is filled in one of them and renamed into place; what was a layer is renamed into one and then deleted. Either way a
+/// killed process leaves nothing that the next opening does not sweep.
+#[derive(Clone, Debug)]
+#[doc(alias = "GetTempDirRootDirs")]
+pub struct TempDirs {
+    root: RootDir,
+}
+
+impl TempDirs {
+    /// The temporary directories of the home at `home`; makes `<home>/tempdirs` if need be, and sweeps it.
+    ///
+    /// What cannot be swept is logged and stays: no leftover keeps a home from opening.
+    ///
+    /// # Errors
+    /// `Io` when `home` is missing; `PermissionDenied`; `NoSpace`.
+    pub fn open(home: &Path) -> Result<Self> {
+        let path = home.join("tempdirs");
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != AlreadyExists => return Err(Error::io("mkdir", &path, error)),
+            _ => {}
+        }
+        let temp_dirs = Self { root: RootDir::open(&path)? };
+        if let Err(error) = temp_dirs.recover() {
+            tracing::warn!(error = %error.report(), "leftovers of another process stay");
+        }
+        Ok(temp_dirs)
+    }
+
+    /// Makes an empty directory (0700) of this process.
+    ///
+    /// # Errors
+    /// `NoSpace`, `PermissionDenied`, `Io`.
+    #[doc(alias = "NewTempDir")]
+    pub fn create(&self) -> Result<TempDir> {
+        let (id, lock) = self.new_lock()?;
+        match self.new_dir(&id) {
+            Ok(dir) => Ok(TempDir {
+                temp_dirs: self.clone(),
+                id,
+                dir,
+                lock,
+                taken_in: AtomicU64::new(0),
+                owner: std::process::id(),
+                present: true,
+            }),
+            Err(error) => {
+                self.delete(&id)
+                    .inspect_err(|error| tracing::warn!(error = %error.report(), "a lock file stays"))
+                    .ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes the directories whose processes are gone.
+    ///
+    /// # Errors
+    /// The first of the failures to delete one; the others are deleted all the same.
+    #[doc(alias = "RecoverStaleDirs")]
+    pub fn recover(&self) -> Result<()> {
+        let mut first = Ok(());
+        for id in self.ids()? {
+            first = first.and(self.recover_one(&id));
+        }
+        first
+    }
+
+    /// The ids of all directories and lock files.
+    fn ids(&self) -> Result<BTreeSet<OsString>> {
+        let failed = |error| Error::io("read directory", self.root.path(), error);
+        let mut ids = BTreeSet::new();
+        for entry in fs::read_dir(self.root.path()).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().into_vec();
+            let id = name
+                .strip_prefix(DIR_PREFIX.as_bytes())
+                .or_else(|| name.strip_prefix(LOCK_PREFIX.as_bytes()));
+            ids.extend(id.map(|id| OsStr::from_bytes(id).to_owned()));
+        }
+        Ok(ids)
+    }
+
+    fn recover_one(&self, id: &OsStr) -> Result<()> {
+        // A directory may lack its lock file only when somebody removed that by hand; it is made then, to keep others off.
+        let name = prefixed(LOCK_PREFIX, id);
+        match self.try_lock(&name, OFlag::O_CREAT)? {
+            Some(_lock) => self.delete(id),
+            None => Ok(()),
+        }
+    }
+
+    /// A lock file that is new and locked, and the id that it stands for.
+    fn new_lock(&self) -> Result<(OsString, File)> {
+        loop {
+            let id = OsString::from(random_name());
+            // Without a lock when a process that is sweeping was faster: it deletes the file.
+            if let Some(lock) = self.try_lock(&prefixed(LOCK_PREFIX, &id), OFlag::O_CREAT | OFlag::O_EXCL)? {
+                return Ok((id, lock));
+            }
+        }
+    }
+
+    /// The lock file `name`, locked; `None` while somebody else has it, or when it was deleted meanwhile.
+    fn try_lock(&self, name: &OsStr, flags: OFlag) -> Result<Option<File>> {
+        let failed = |call| move |errno| Error::syscall(call, self.root.path().join(name), errno);
+        let flags = flags | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.root, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("openat"))?;
+        let locked = ofd_lock::try_lock(&fd, 0, 0, LockKind::Exclusive).map_err(failed("fcntl"))?;
+        let current = locked && is_current(self.root.as_fd(), name, &fd).map_err(failed("fstatat"))?;
+        Ok(current.then(|| fd.into()))
+    }
+
+    fn new_dir(&self, id: &OsStr) -> Result<RootDir> {
+        let name = prefixed(DIR_PREFIX, id);
+        mkdirat(&self.root, &*name, Mode::S_IRWXU)
+            .map_err(|errno| Error::syscall("mkdirat", self.root.path().join(&name), errno))?;
+        Ok(self.root.subdir(Path::new(&name))?)
+    }
+
+    /// Deletes directory and lock file, in this order, so that a directory never is without; the lock must be held.
+    fn delete(&self, id: &OsStr) -> Result<()> {
+        let dir = prefixed(DIR_PREFIX, id);
+        remove_at(self.root.as_fd(), &dir, &self.root.path().join(&dir))?;
+        let lock = prefixed(LOCK_PREFIX, id);
+        match unlinkat(&self.root, &*lock, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::syscall("unlinkat", self.root.path().join(&lock), errno)),
+        }
+    }
+}
+
+fn prefixed(prefix: &str, id: &OsStr) -> OsString {
+    let mut name = OsString::from(prefix);
+    name.push(id);
+    name
+}
+
+/// A directory of this process below a home; it and all in it is deleted at the end.
+///
+/// [`delete`](Self::delete) reports, dropping only logs. In a child made by `fork` the guard does nothing.
+#[must_use = "dropping the guard deletes the directory"]
+#[derive(Debug)]
+pub struct TempDir {
+    temp_dirs: TempDirs,
+    id: OsString,
+    dir: RootDir,
+    /// Released after the directory is gone.
+    lock: File,
+    taken_in: AtomicU64,
+    owner: u32,
+    present: bool,
+}
+
+impl TempDir {
+    /// The path of the directory; absolute if the home's was.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory, open.
+    pub fn dir(&self) -> &RootDir {
+        &self.dir
+    }
+
+    /// Moves `path`, whatever it is, into this directory, and tells where it is now: `<n>-<its last component>`.
+    ///
+    /// It is out of its place in one step, and is deleted with the directory.
+    ///
+    /// # Errors
+    /// `Io` with `ENOENT` when it is missing, `EBUSY` where something is mounted on it, `EXDEV` when it is on another file system than the home.
+    #[doc(alias = "StageDeletion")]
+    pub fn take_in(&self, path: &Path) -> Result<PathBuf> {
+        let Some(base) = path.file_name() else {
+            return Err(Error::new(ErrorKind::InvalidArgument, "move aside")
+                .path(path)
+                .detail("has no last component"));
+        };
+        let mut name = OsString::from(format!("{}-", self.taken_in.fetch_add(1, Ordering::Relaxed)));
+        name.push(base);
+        // The longest of names has no room for a number.
+        let name = OsStr::from_bytes(name.as_bytes().get(..NAME_MAX).unwrap_or(name.as_bytes()));
+        renameat(AT_FDCWD, path, &self.dir, name).map_err(|errno| Error::syscall("renameat", path, errno))?;
+        Ok(self.path().join(name))
+    }
+
+    /// Deletes the directory and all in it.
+    ///
+    /// # Errors
+    /// The first failure to remove something; what stays goes at the next opening of the home.
+    #[doc(alias = "Cleanup")]
+    pub fn delete(mut self) -> Result<()> {
+        self.delete_once()
+    }
+
+    fn delete_once(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.present) || self.owner != std::process::id() {
+            return Ok(());
+        }
+        let deleted = self.temp_dirs.delete(&self.id);
+        // By hand, because a child that another thread is about to start has the descriptor too for a moment.
+        ofd_lock::unlock(&self.lock, 0, 0)
+            .map_err(|errno| Error::syscall("fcntl", self.path(), errno))
+            .and(deleted)
+    }
+}
+
+impl AsFd for TempDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if let Err(error) = self.delete_once() {
+            tracing::warn!(error = %error.report(), "a temporary directory stays until the home is opened again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
