@@ -30,7 +30,8 @@ use record::{Hold, Record};
 ///
 /// While one layer is being mounted (which may take as long as it wants, or hang), all others can be used. References are counted by layer id: a layer has one mount point.
 pub struct RefCounter {
-    checker: Box<dyn MountChecker>,
+    /// `None` where nothing is ever mounted.
+    checker: Option<Box<dyn MountChecker>>,
     run_dir: PathBuf,
     layers: Mutex<HashMap<LayerId, Arc<Mutex<Local>>>>,
 }
@@ -61,6 +62,20 @@ impl RefCounter {
     /// `PermissionDenied`, `Io` when the directory cannot be made.
     #[doc(alias = "NewRefCounter")]
     pub fn new(checker: Box<dyn MountChecker>, run_dir: PathBuf) -> Result<Self> {
+        Self::with_checker(Some(checker), run_dir)
+    }
+
+    /// Like [`new`](Self::new), for drivers whose layers can be used without a mount: counts, so that a layer in use is not removed.
+    ///
+    /// With the first reference [`acquire`](Self::acquire) runs its action, with the last one [`release`](Self::release). There is nothing to adopt or to reclaim: references end with their processes, or by being given back.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_mounts(run_dir: PathBuf) -> Result<Self> {
+        Self::with_checker(None, run_dir)
+    }
+
+    fn with_checker(checker: Option<Box<dyn MountChecker>>, run_dir: PathBuf) -> Result<Self> {
         make_run_dir(&run_dir).map_err(|error| Error::io("mkdir", &run_dir, error))?;
         Ok(Self { checker, run_dir, layers: Mutex::default() })
     }
@@ -174,12 +189,12 @@ impl RefCounter {
         })
     }
 
-    /// Whether anything is mounted at `target`, with or without references.
+    /// Whether anything is mounted at `target`, with or without references. Never [`without_mounts`](Self::without_mounts).
     ///
     /// # Errors
     /// As the checker's.
     pub fn is_mounted(&self, target: &Path) -> Result<bool> {
-        self.checker.is_mounted(target)
+        self.checker.as_ref().map_or(Ok(false), |checker| checker.is_mounted(target))
     }
 
     /// Runs `work` with this process's references to the layer and with its record, both locked.
@@ -199,7 +214,10 @@ impl RefCounter {
 
     /// Brings the record in line with what is mounted.
     fn examine(&self, local: &Local, record: &Record, target: &Path) -> Result<Found> {
-        let mounted = self.checker.is_mounted(target)?;
+        let Some(checker) = &self.checker else {
+            return Ok(if is_used(local, record)? { Found::Mounted } else { Found::Nothing });
+        };
+        let mounted = checker.is_mounted(target)?;
         match record.persistent()? {
             None | Some(0) if !mounted => Ok(Found::Nothing),
             Some(_) if !mounted => {
