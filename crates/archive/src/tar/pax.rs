@@ -6,7 +6,63 @@
 /// Key prefix of extended attributes; the attribute's name follows it.
 pub(crate) const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
+/// The records of one extended header, first to last; stops with an error at the first that is malformed.
+pub(crate) struct Records<'a> {
+    rest: &'a [u8],
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("the length of a PAX record is not a number")]
+    Length,
+    #[error("a PAX record is longer than its header")]
+    Truncated,
+    #[error("a PAX record does not end in a newline")]
+    Newline,
+    #[error("a PAX record has no key")]
+    Key,
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(data: &'a [u8]) -> Self {
+        Self { rest: data }
+    }
+
+    fn split_first(&mut self) -> Result<(&'a [u8], &'a [u8]), RecordError> {
+        let space = self.rest.iter().take(21).position(|byte| *byte == b' ').ok_or(RecordError::Length)?;
+        let length = super::number::decimal(&self.rest[..space]).ok_or(RecordError::Length)?;
+        let length = usize::try_from(length).map_err(|_| RecordError::Truncated)?;
+        if length <= space {
+            return Err(RecordError::Length);
+        }
+        let record = self.rest.get(space + 1..length).ok_or(RecordError::Truncated)?;
+        let record = record.strip_suffix(b"\n").ok_or(RecordError::Newline)?;
+        let equals =
+            record.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or(RecordError::Key)?;
+        self.rest = &self.rest[length..];
+        Ok((&record[..equals], &record[equals + 1..]))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    /// Key and value.
+    type Item = Result<(&'a [u8], &'a [u8]), RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.split_first();
+        if record.is_err() {
+            self.rest = &[];
+        }
+        Some(record)
+    }
+}
+
 /// Appends the record of `key`, which must not be empty or have `=` in it, and `value`.
+#[cfg_attr(not(test), allow(dead_code, reason = "for the writer of archives"))]
 pub(crate) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     // Space, equals sign and newline, and the length's own digits, which are counted too.
     let bare = key.len() + value.len() + 3;
@@ -23,13 +79,49 @@ pub(crate) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for the writer of archives"))]
 fn decimal_digits(number: usize) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    type AnyPair<'a> = (&'a [u8], &'a [u8]);
+    type Case = (&'static [u8], Result<&'static [Pair], RecordError>);
+    type Pair = (&'static [u8], &'static [u8]);
+
+    fn parse(data: &[u8]) -> Result<Vec<AnyPair<'_>>, RecordError> {
+        Records::new(data).collect()
+    }
+
+    #[test]
+    fn reads_records_whatever_bytes_they_hold() {
+        let cases: [Case; 14] = [
+            (b"", Ok(&[])),
+            (b"6 k=1\n", Ok(&[(b"k", b"1")])),
+            (b"5 k=\n", Ok(&[(b"k", b"")])),
+            (b"6 a==\n7 b=\n=\n", Ok(&[(b"a", b"="), (b"b", b"\n=")])),
+            (b"8 k=\0\xff\n\n", Ok(&[(b"k", b"\0\xff\n")])),
+            (b"006 k=1\n", Err(RecordError::Newline)),
+            (b"007 k=1\n", Err(RecordError::Newline)),
+            (b"008 k=1\n", Ok(&[(b"k", b"1")])),
+            (b"6 k=1", Err(RecordError::Truncated)),
+            (b"18446744073709551615 k=1\n", Err(RecordError::Truncated)),
+            (b"99999999999999999999999 k=1\n", Err(RecordError::Length)),
+            (b"-6 k=1\n", Err(RecordError::Length)),
+            (b"5 =1\n", Err(RecordError::Key)),
+            (b"1 k=1\n", Err(RecordError::Length)),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(parse(data), expected.map(<[Pair]>::to_vec), "{data:?}");
+        }
+        assert_eq!(parse(b"6 k=12\n"), Err(RecordError::Newline));
+        assert_eq!(parse(b"4 k\n\n"), Err(RecordError::Key));
+    }
 
     #[test]
     fn lengths_count_themselves() {
@@ -39,6 +131,25 @@ mod tests {
             let text = String::from_utf8(data.clone()).unwrap();
             let (length, _) = text.split_once(' ').unwrap();
             assert_eq!(length.parse::<usize>().unwrap(), data.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            pairs in prop::collection::vec(("[^=]{1,20}", prop::collection::vec(any::<u8>(), 0..300)), 0..10)
+        ) {
+            let mut data = Vec::new();
+            for (key, value) in &pairs {
+                push_record(&mut data, key.as_bytes(), value);
+            }
+            let expected: Vec<_> = pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_slice())).collect();
+            prop_assert_eq!(parse(&data).unwrap(), expected);
+        }
+
+        #[test]
+        fn any_bytes_end_in_records_or_an_error(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&data);
         }
     }
 }
