@@ -113,6 +113,14 @@ impl IdMaps {
         find(&self.uids, uid, IdMap::to_container)
     }
 
+    pub(crate) fn uid_to_host(&self, uid: u32) -> Option<u32> {
+        find(&self.uids, uid, IdMap::to_host)
+    }
+
+    pub(crate) fn gid_to_host(&self, gid: u32) -> Option<u32> {
+        find(&self.gids, gid, IdMap::to_host)
+    }
+
     pub(crate) fn gid_to_container(&self, gid: u32) -> Option<u32> {
         find(&self.gids, gid, IdMap::to_container)
     }

@@ -36,7 +36,8 @@ pub struct ApplyOptions {
     /// The directories of the layers below, uppermost first. A directory that an entry implies but the archive does not have gets
     /// mode, owner, times and xattrs from the uppermost layer that has it, so that it does not hide them. May be empty.
     pub lowers: Vec<RootDir>,
-    /// Threads that write file contents, 0 for as many as there are cores (at most 4).
+    /// Threads that write file contents, the calling one among them; 0 for as many as there are cores (at most 4). Others than the
+    /// calling one start when there is work for them.
     pub threads: usize,
 }
 
