@@ -26,7 +26,7 @@ pub use apply::{Applied, ApplyOptions, WhiteoutMode, apply};
 pub use change::{Change, ChangeKind};
 pub use changes::{CompareOptions, ContentCheck, aufs_changes, changes, changes_size, overlay_changes};
 pub use error::{Error, ErrorKind, Result};
-pub use export::ExportOptions;
+pub use export::{Export, ExportOptions, overlay_upper_is_plain};
 pub use id_map::{IdMap, IdMaps, OVERFLOW_ID, Owner};
 pub use root::{Location, RootDir, clean_name, remove_at};
 pub use usage::{DiskUsage, disk_usage};

@@ -109,7 +109,7 @@ impl Error {
     }
 
     /// The failure of the system call `call` where no path is known; [`path`](Self::path) adds one.
-    pub fn errno(call: &'static str, errno: Errno) -> Self {
+    pub fn call(call: &'static str, errno: Errno) -> Self {
         Self::new(archive::ErrorKind::of_errno(errno).into(), call).source(io::Error::from(errno))
     }
 
@@ -181,6 +181,18 @@ impl Error {
     /// The path that the failure is about.
     pub fn failed_path(&self) -> Option<&Path> {
         self.0.path.as_deref()
+    }
+
+    /// The error number of the system call that failed, if one did.
+    pub fn errno(&self) -> Option<Errno> {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return error.raw_os_error().map(Errno::from_raw);
+            }
+            cause = error.source();
+        }
+        None
     }
 
     /// The failure and its causes on one line, joined by `: `.
@@ -281,5 +293,8 @@ mod tests {
         let error = Error::from(archive::Error::invalid_archive("checksum").path("etc/passwd"));
         assert_eq!(error.kind(), ErrorKind::InvalidArchive);
         assert_eq!(error.report().to_string(), "apply archive: read archive \"etc/passwd\": checksum");
+        assert_eq!(error.errno(), None);
+        let error = Error::from(archive::Error::syscall("mkdirat", "a", Errno::EMLINK));
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, Some(Errno::EMLINK)));
     }
 }

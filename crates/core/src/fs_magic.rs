@@ -175,7 +175,7 @@ pub fn fs_magic_of_fd(fd: impl AsFd) -> Result<FsMagic> {
     let fd = fd.as_fd();
     match retry_on_interrupt(|| fstatfs(fd)) {
         Ok(stat) => Ok(magic_of(&stat)),
-        Err(errno) => Err(Error::errno("fstatfs", errno)),
+        Err(errno) => Err(Error::call("fstatfs", errno)),
     }
 }
 

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use graphdriver_sys::ofd_lock::{self, LockKind};
+use graphdriver_sys::ofd_lock::LockKind;
 use nix::libc;
 
 use crate::error::{Error, Result};
+use crate::lock_file::FileLock;
 
 /// Ignored by the Go drivers, which look at directories only.
 const NAME: &str = ".graphdriver.lock";
@@ -19,7 +20,7 @@ const NAME: &str = ".graphdriver.lock";
 #[derive(Debug)]
 #[must_use = "dropping the guard unlocks the home"]
 pub struct HomeLock {
-    file: File,
+    _lock: FileLock,
 }
 
 impl HomeLock {
@@ -50,17 +51,8 @@ impl HomeLock {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(|error| Error::io("open", &path, error))?;
-        ofd_lock::lock(&file, 0, 0, kind).map_err(|errno| Error::syscall("fcntl", &path, errno))?;
-        Ok(Self { file })
-    }
-}
-
-impl Drop for HomeLock {
-    fn drop(&mut self) {
-        // Closing is not enough where another thread has just forked: the child has the descriptor until it executes its program.
-        if let Err(errno) = ofd_lock::unlock(&self.file, 0, 0) {
-            tracing::debug!(%errno, "unlock home");
-        }
+        let lock = FileLock::lock(file, 0, 0, kind).map_err(|errno| Error::syscall("fcntl", &path, errno))?;
+        Ok(Self { _lock: lock })
     }
 }
 

@@ -14,9 +14,13 @@ mod layer_id;
 mod lock_file;
 mod metadata_file;
 mod mount;
+mod mount_check;
+pub mod mount_info;
+mod mounting;
 pub mod options;
 mod powers;
 mod random_name;
+mod ref_counter;
 mod registry;
 mod size;
 mod sync_mode;
@@ -32,11 +36,14 @@ pub use layer_diff::LayerDiff;
 pub use layer_id::LayerId;
 pub use metadata_file::{sync_dir, write_atomic, write_new};
 pub use mount::Mount;
+pub use mount_check::{FsMagicChecker, MountChecker, MountInfoChecker};
+pub use mounting::{context_option, make_private, unmount_lazily};
 pub use options::DriverOption;
 pub use powers::{
     AdditionalLayer, AdditionalLayers, Dedup, DedupHash, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
     StagedApply, StagedLayer,
 };
+pub use ref_counter::RefCounter;
 pub use registry::{DriverEntry, DriverHome, OpenOptions, Registry};
 pub use size::{format_size, parse_size};
 pub use sync_mode::SyncMode;

@@ -1,11 +1,54 @@
-//! Lock files that their last holder unlinks.
+//! Locks on files, as guards.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use graphdriver_sys::ofd_lock::{self, LockKind};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{fstat, fstatat};
+
+/// A lock on bytes of an open file, given up when dropped.
+///
+/// It belongs to the open file description, which a child made by `fork` shares: there the guard does nothing.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    file: File,
+    start: u64,
+    len: u64,
+    owner: u32,
+}
+
+impl FileLock {
+    /// Waits for `len` bytes from `start`; all of them when `len` is zero.
+    pub(crate) fn lock(file: File, start: u64, len: u64, kind: LockKind) -> nix::Result<Self> {
+        ofd_lock::lock(&file, start, len, kind)?;
+        Ok(Self { file, start, len, owner: std::process::id() })
+    }
+
+    /// Like [`lock`](Self::lock), but `None` instead of waiting.
+    pub(crate) fn try_lock(file: File, start: u64, len: u64, kind: LockKind) -> nix::Result<Option<Self>> {
+        let locked = ofd_lock::try_lock(&file, start, len, kind)?;
+        Ok(locked.then(|| Self { file, start, len, owner: std::process::id() }))
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        // Closing is not enough where another thread has just forked: the child has the descriptor until it executes its program.
+        if let Err(errno) = ofd_lock::unlock(&self.file, self.start, self.len) {
+            tracing::debug!(%errno, "unlock file");
+        }
+    }
+}
 
 /// Whether the open `file` still is what `name` in `dir` names.
 ///
@@ -22,9 +65,25 @@ pub(crate) fn is_current(dir: BorrowedFd<'_>, name: &OsStr, file: impl AsFd) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
+
+    #[test]
+    fn dropping_unlocks_even_while_a_duplicate_is_open() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lock");
+        File::create_new(&path).unwrap();
+        let try_lock = || {
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            FileLock::try_lock(file, 1, 1, LockKind::Exclusive).unwrap()
+        };
+        let lock = try_lock().unwrap();
+        let _duplicate = lock.file().try_clone().unwrap();
+        assert!(try_lock().is_none());
+        drop(lock);
+        assert!(try_lock().is_some());
+    }
 
     #[test]
     fn notices_unlinked_and_replaced_files() {

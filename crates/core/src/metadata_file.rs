@@ -60,11 +60,11 @@ pub fn write_new(dir: impl AsFd, name: impl AsRef<OsStr>, contents: &[u8], mode:
 /// `NoSpace`, `Io`; the error has no path.
 pub fn sync_dir(dir: impl AsFd) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let readable = openat(dir, ".", flags, Mode::empty()).map_err(|errno| Error::errno("openat", errno))?;
+    let readable = openat(dir, ".", flags, Mode::empty()).map_err(|errno| Error::call("openat", errno))?;
     match fsync(&readable) {
         // Some file systems (of programs, of other machines) have nothing to flush in a directory and say so.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(()),
-        Err(errno) => Err(Error::errno("fsync", errno)),
+        Err(errno) => Err(Error::call("fsync", errno)),
     }
 }
 

@@ -30,7 +30,7 @@ impl SyncMode {
         match self {
             Self::None => Ok(()),
             Self::Filesystem => {
-                retry_on_interrupt(|| syncfs(fd.as_fd())).map_err(|errno| Error::errno("syncfs", errno))
+                retry_on_interrupt(|| syncfs(fd.as_fd())).map_err(|errno| Error::call("syncfs", errno))
             }
         }
     }

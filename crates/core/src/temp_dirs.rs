@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind::AlreadyExists;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use graphdriver_archive::{RootDir, remove_at};
-use graphdriver_sys::ofd_lock::{self, LockKind};
+use graphdriver_sys::ofd_lock::LockKind;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock_file::is_current;
+use crate::lock_file::{FileLock, is_current};
 use crate::random_name::random_name;
 
 const DIR_PREFIX: &str = "temp-dir-";
@@ -71,7 +71,7 @@ impl TempDirs {
                 temp_dirs: self.clone(),
                 id,
                 dir,
-                lock,
+                _lock: lock,
                 taken_in: AtomicU64::new(0),
                 owner: std::process::id(),
                 present: true,
@@ -122,7 +122,7 @@ impl TempDirs {
     }
 
     /// A lock file that is new and locked, and the id that it stands for.
-    fn new_lock(&self) -> Result<(OsString, File)> {
+    fn new_lock(&self) -> Result<(OsString, FileLock)> {
         loop {
             let id = OsString::from(random_name());
             // Without a lock when a process that is sweeping was faster: it deletes the file.
@@ -133,13 +133,14 @@ impl TempDirs {
     }
 
     /// The lock file `name`, locked; `None` while somebody else has it, or when it was deleted meanwhile.
-    fn try_lock(&self, name: &OsStr, flags: OFlag) -> Result<Option<File>> {
+    fn try_lock(&self, name: &OsStr, flags: OFlag) -> Result<Option<FileLock>> {
         let failed = |call| move |errno| Error::syscall(call, self.root.path().join(name), errno);
         let flags = flags | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.root, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("openat"))?;
-        let locked = ofd_lock::try_lock(&fd, 0, 0, LockKind::Exclusive).map_err(failed("fcntl"))?;
-        let current = locked && is_current(self.root.as_fd(), name, &fd).map_err(failed("fstatat"))?;
-        Ok(current.then(|| fd.into()))
+        let lock = FileLock::try_lock(fd.into(), 0, 0, LockKind::Exclusive).map_err(failed("fcntl"))?;
+        let Some(lock) = lock else { return Ok(None) };
+        let current = is_current(self.root.as_fd(), name, lock.file()).map_err(failed("fstatat"))?;
+        Ok(current.then_some(lock))
     }
 
     fn new_dir(&self, id: &OsStr) -> Result<RootDir> {
@@ -177,7 +178,7 @@ pub struct TempDir {
     id: OsString,
     dir: RootDir,
     /// Released after the directory is gone.
-    lock: File,
+    _lock: FileLock,
     taken_in: AtomicU64,
     owner: u32,
     present: bool,
@@ -228,11 +229,7 @@ impl TempDir {
         if !std::mem::take(&mut self.present) || self.owner != std::process::id() {
             return Ok(());
         }
-        let deleted = self.temp_dirs.delete(&self.id);
-        // By hand, because a child that another thread is about to start has the descriptor too for a moment.
-        ofd_lock::unlock(&self.lock, 0, 0)
-            .map_err(|errno| Error::syscall("fcntl", self.path(), errno))
-            .and(deleted)
+        self.temp_dirs.delete(&self.id)
     }
 }
 

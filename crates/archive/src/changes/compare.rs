@@ -33,7 +33,7 @@ pub(super) struct Side<'a> {
 /// Compares files as the options say. One per thread: it holds buffers.
 pub(super) struct Comparison<'a> {
     options: &'a CompareOptions,
-    /// Seconds and nanoseconds before which the newer file's inode must have changed last to be known for the copy it was made as.
+    /// Seconds and nanoseconds before which both inodes must have changed last for the newer file to be known for the copy it was made as.
     copied_before: Option<(i64, i64)>,
     /// One for each file, made when the first contents are compared.
     blocks: [Vec<u8>; 2],
@@ -57,7 +57,10 @@ impl<'a> Comparison<'a> {
         if self.stats_differ(new.stat, old.stat) {
             return Ok(true);
         }
-        if self.copied_before.is_some_and(|moment| (new.stat.st_ctime, new.stat.st_ctime_nsec) < moment) {
+        if self
+            .copied_before
+            .is_some_and(|moment| [new, old].iter().all(|side| changed_before(side.stat, moment)))
+        {
             return Ok(false);
         }
         if xattrs_of(new, &self.options.new_id_maps)? != xattrs_of(old, &self.options.old_id_maps)? {
@@ -123,6 +126,10 @@ impl<'a> Comparison<'a> {
             }
         }
     }
+}
+
+fn changed_before(stat: &FileStat, moment: (i64, i64)) -> bool {
+    (stat.st_ctime, stat.st_ctime_nsec) < moment
 }
 
 fn seconds_and_nanoseconds(moment: SystemTime) -> (i64, i64) {

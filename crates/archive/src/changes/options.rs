@@ -10,7 +10,7 @@ pub enum ContentCheck {
     /// Always: times are compared to the nanosecond. Misses an edit that put the old time back.
     #[default]
     Metadata,
-    /// When the newer file's inode has not changed (`ctime`) after this moment, at which the newer tree was made as a copy of the
+    /// When neither file's inode has changed (`ctime`) after this moment, at which the newer tree was made as a copy of the
     /// older; else their contents are compared. Misses nothing, and reads only what was touched.
     CopiedAt(SystemTime),
     /// When their contents are equal. Reads both files.

@@ -1,5 +1,211 @@
-//! Writing a layer tar.
+//! Writing layer tars.
 
+mod content;
+mod file;
+mod layer;
+mod list;
 mod options;
+mod plain;
+mod writer;
+
+use std::io::{self, Read};
+use std::{cmp, fmt, mem};
 
 pub use options::ExportOptions;
+pub use plain::overlay_upper_is_plain;
+
+use self::content::Content;
+use self::layer::LayerWalk;
+use self::list::ChangeList;
+use self::writer::EntryWriter;
+use crate::change::Change;
+use crate::error::{Error, Result};
+use crate::lowers::{LayerForm, Lowers};
+use crate::root::RootDir;
+use crate::tar::write::{push_end, push_padding};
+use crate::whiteout::OverlayXattrs;
+
+/// An uncompressed layer tar, made while it is read.
+///
+/// The format is POSIX (ustar with PAX records where those are needed): names relative, without `./`, directories with a slash at their end; numeric owners; times to the
+/// nanosecond; extended attributes as `SCHILY.xattr.` records (file capabilities, IMA hashes, POSIX ACLs, `user.*`, `trusted.*`, but nothing of overlay
+/// mounts or of the host's security policy); whiteouts and opaque marks in the AUFS form of the OCI image format. The root directory itself has no entry.
+/// Entries are sorted by the bytes of their paths, the opaque mark of a directory right after it, so that equal trees give equal archives. The second and
+/// further names of a file are hard links to the first, if that is in the archive. Sockets are left out. Holes in files are written as zeros.
+///
+/// The tree may be in use: what vanishes before it is its turn is left out, a file that shrinks is filled up with zeros and one that
+/// grows is cut, each with a warning, and all that is written is well-formed. Access times do not change where the
+/// process may open files so (`O_NOATIME`).
+///
+/// # Errors
+/// [`read`](Read::read) fails with an [`io::Error`] that carries this crate's [`Error`], and goes on failing: `InvalidArgument` for an owner, or
+/// a user or group in an ACL, that the maps do not have; `NotSupported` for a file whose name begins with `.wh.`, which an archive would say to be a whiteout,
+/// and for an overlay layer with `redirect_dir` or `metacopy` in it ([`overlay_upper_is_plain`] tells beforehand); else the kind of the failed
+/// system call. Nothing of the archive is written after that; what was read until then lacks its end and is no archive.
+///
+/// Reading fills the buffer it is given, so larger ones (from 64 KiB) save system calls.
+pub struct Export {
+    source: Source,
+    writer: EntryWriter,
+    /// Headers, padding and the end mark that are still to be read.
+    pending: Vec<u8>,
+    pending_start: usize,
+    content: Option<Content>,
+    state: State,
+}
+
+/// Where entries come from.
+enum Source {
+    Layer(Box<LayerWalk>),
+    List(ChangeList),
+}
+
+#[derive(Debug)]
+enum State {
+    Entries,
+    Ended,
+    /// The failure is told at the next call, because bytes before it came first.
+    Failing(Error),
+    Failed,
+}
+
+impl Export {
+    /// All that is in `root`, as a layer that has none below it.
+    ///
+    /// # Errors
+    /// The kind of the failed system call.
+    #[doc(alias = "Tar")]
+    #[doc(alias = "TarWithOptions")]
+    pub fn tree(root: &RootDir, options: ExportOptions) -> Result<Self> {
+        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(root, None)?)), options))
+    }
+
+    /// The changes of a layer, as [`changes`](crate::changes()) finds them, with metadata and contents from `root`. A deletion becomes a
+    /// whiteout; of a directory that is there again, the opaque mark.
+    ///
+    /// # Errors
+    /// `PathEscape` when a change's path leaves the root.
+    #[doc(alias = "ExportChanges")]
+    pub fn changes(root: &RootDir, changes: Vec<Change>, options: ExportOptions) -> Result<Self> {
+        Ok(Self::new(Source::List(ChangeList::new(root, changes)?), options))
+    }
+
+    /// The overlay layer in `upper`, above the layers `lowers` (uppermost first). An opaque mark is written only for a directory that takes the place of one
+    /// below: the kernel marks every new directory.
+    ///
+    /// # Errors
+    /// The kind of the failed system call.
+    pub fn overlay_upper(
+        upper: &RootDir,
+        lowers: Vec<RootDir>,
+        xattrs: OverlayXattrs,
+        options: ExportOptions,
+    ) -> Result<Self> {
+        let lowers = Lowers::new(lowers, LayerForm::Overlay(xattrs));
+        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(upper, Some(lowers))?)), options))
+    }
+
+    /// The AUFS branch `rw`, whose whiteouts have the archive's form already. AUFS's own files in the root (`.wh..wh.*`) are left out.
+    ///
+    /// # Errors
+    /// The kind of the failed system call.
+    pub fn aufs_upper(rw: &RootDir, options: ExportOptions) -> Result<Self> {
+        let lowers = Lowers::new(Vec::new(), LayerForm::Aufs);
+        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(rw, Some(lowers))?)), options))
+    }
+
+    fn new(source: Source, options: ExportOptions) -> Self {
+        Self {
+            source,
+            writer: EntryWriter::new(options),
+            pending: Vec::new(),
+            pending_start: 0,
+            content: None,
+            state: State::Entries,
+        }
+    }
+
+    /// Puts some bytes into `buffer`; 0 at the end.
+    fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        loop {
+            if self.pending_start < self.pending.len() {
+                return Ok(self.read_pending(buffer));
+            }
+            if self.content.is_some() {
+                return self.read_content(buffer);
+            }
+            if let State::Ended = self.state {
+                return Ok(0);
+            }
+            self.next_entry()?;
+        }
+    }
+
+    fn read_pending(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = &self.pending[self.pending_start..];
+        let bytes = cmp::min(rest.len(), buffer.len());
+        buffer[..bytes].copy_from_slice(&rest[..bytes]);
+        self.pending_start += bytes;
+        bytes
+    }
+
+    fn next_entry(&mut self) -> Result<()> {
+        self.pending.clear();
+        self.pending_start = 0;
+        let more = match &mut self.source {
+            Source::Layer(walk) => walk.step(&mut self.writer)?,
+            Source::List(list) => list.step(&mut self.writer)?,
+        };
+        mem::swap(&mut self.pending, &mut self.writer.headers);
+        self.content = self.writer.content.take();
+        if !more {
+            push_end(&mut self.pending);
+            self.state = State::Ended;
+        }
+        Ok(())
+    }
+
+    fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let Some(content) = &mut self.content else { return Ok(0) };
+        let bytes = content.read(buffer)?;
+        if content.remaining == 0 {
+            self.pending.clear();
+            self.pending_start = 0;
+            push_padding(&mut self.pending, content.bytes);
+            self.content = None;
+        }
+        Ok(bytes)
+    }
+}
+
+impl Read for Export {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match mem::replace(&mut self.state, State::Failed) {
+            State::Failing(error) => return Err(error.into()),
+            State::Failed => return Err(io::Error::other("the export has failed before")),
+            state => self.state = state,
+        }
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read_some(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if filled == 0 => {
+                    self.state = State::Failed;
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    self.state = State::Failing(error);
+                    break;
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl fmt::Debug for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export").field("state", &self.state).finish_non_exhaustive()
+    }
+}

@@ -1,4 +1,4 @@
-//! Tar streams: reading headers of every kind that layers come in.
+//! Tar streams: headers of every kind that layers come in are read, PAX and ustar ones are written.
 //!
 //! | file | answers |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | [`extended`] | what do extension headers say about an entry? |
 //! | [`sparse`] | which parts of a sparse file does the archive hold? |
 //! | [`read`] | entry after entry of a stream |
+//! | [`write`] | which header blocks does an entry need? |
 //! | [`buffer`] | where the stream's bytes are kept |
 //!
 //! Only [`read`] does I/O; all others take bytes.
@@ -19,3 +20,4 @@ pub(crate) mod number;
 pub(crate) mod pax;
 pub(crate) mod read;
 pub(crate) mod sparse;
+pub(crate) mod write;

@@ -62,7 +62,6 @@ impl<'a> Iterator for Records<'a> {
 }
 
 /// Appends the record of `key`, which must not be empty or have `=` in it, and `value`.
-#[cfg_attr(not(test), allow(dead_code, reason = "for the writer of archives"))]
 pub(crate) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     // Space, equals sign and newline, and the length's own digits, which are counted too.
     let bare = key.len() + value.len() + 3;
@@ -79,7 +78,6 @@ pub(crate) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for the writer of archives"))]
 fn decimal_digits(number: usize) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }

@@ -118,6 +118,12 @@ fn an_edit_with_the_old_time_put_back_is_found_by_content() {
     assert_eq!(by(ContentCheck::Metadata), [""; 0]);
     assert_eq!(by(ContentCheck::Content), ["C /file"]);
     assert_eq!(by(ContentCheck::CopiedAt(copied)), ["C /file"]);
+    // Nor is an edit of the original missed, which nothing of the copy tells.
+    let new = old.copy();
+    let copied = now_is_past();
+    old.file("file", "CONTENT").settle();
+    let options = CompareOptions { content: ContentCheck::CopiedAt(copied), ..CompareOptions::default() };
+    assert_eq!(compared(&new, &old, &options), ["C /file"]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Making trees in three lines.
 
+use std::ffi::CString;
 use std::fs::{self, File, FileTimes};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -96,6 +97,64 @@ impl Tree {
         assert!(status.unwrap().success());
         copy
     }
+}
+
+/// All that is to be known about each file in a tree, one line per path; hard links are told by the first name of each file.
+pub(crate) fn snapshot(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut first_names = std::collections::HashMap::new();
+    let mut pending = vec![root.to_owned()];
+    let mut paths = Vec::new();
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.symlink_metadata().unwrap().is_dir() {
+                pending.push(path.clone());
+            }
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    for path in paths {
+        let stat = path.symlink_metadata().unwrap();
+        let name = path.strip_prefix(root).unwrap();
+        let first = first_names.entry((stat.dev(), stat.ino())).or_insert_with(|| name.to_owned()).clone();
+        let content = match stat.file_type() {
+            kind if kind.is_file() => fs::read(&path).unwrap(),
+            kind if kind.is_symlink() => fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(),
+            _ => Vec::new(),
+        };
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&content, &mut hasher);
+        let size = if stat.is_dir() { 0 } else { stat.len() };
+        lines.push(format!(
+            "{name:?} {:o} {}:{} {size} {}.{:09} {:x} {first:?} {:?} {:x}",
+            stat.mode(),
+            stat.uid(),
+            stat.gid(),
+            stat.mtime(),
+            stat.mtime_nsec(),
+            stat.rdev(),
+            xattrs(&path),
+            std::hash::Hasher::finish(&hasher),
+        ));
+    }
+    lines
+}
+
+fn xattrs(path: &Path) -> Vec<(CString, Vec<u8>)> {
+    let parent = File::open(path.parent().unwrap()).unwrap();
+    let name = path.file_name().unwrap();
+    let mut found: Vec<_> = graphdriver_sys::xattr::list_at(&parent, name)
+        .unwrap()
+        .iter()
+        .map(|attribute| {
+            let value = graphdriver_sys::xattr::get_at(&parent, name, attribute).unwrap().unwrap();
+            (attribute.to_owned(), value)
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn settle(dir: &Path) {

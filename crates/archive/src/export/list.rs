@@ -1,0 +1,108 @@
+//! Going through a list of changes.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use graphdriver_sys::FileType;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fstat};
+
+use super::file::{Place, find};
+use super::writer::EntryWriter;
+use crate::change::{Change, ChangeKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::root::{RootDir, clean_name};
+use crate::tar::number::Timestamp;
+use crate::walk::{as_path, lstat_at};
+
+/// The changes in the order of their paths, one entry per step.
+pub(super) struct ChangeList {
+    root: RootDir,
+    /// Paths relative to the root, and whether what was there is deleted; the next one last.
+    pending: Vec<(Vec<u8>, bool)>,
+    /// The directory of the last change and its path: most often that of the next too.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+}
+
+impl ChangeList {
+    pub(super) fn new(root: &RootDir, changes: Vec<Change>) -> Result<Self> {
+        let mut pending = Vec::with_capacity(changes.len());
+        for change in changes {
+            let path = clean_name(change.path.as_os_str().as_bytes())?.into_os_string();
+            if !path.is_empty() {
+                pending.push((path.as_bytes().to_vec(), change.kind == ChangeKind::Delete));
+            }
+        }
+        pending.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(Self { root: root.clone(), pending, parent: None })
+    }
+
+    /// Writes the entries of one change; false at the end.
+    pub(super) fn step(&mut self, writer: &mut EntryWriter) -> Result<bool> {
+        let Some((path, deleted)) = self.pending.pop() else { return Ok(false) };
+        let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let name = CString::new(&path[base..])
+            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "export").path(as_path(&path)))?;
+        let parent = self.enter(path[..base].strip_suffix(b"/").unwrap_or_default())?;
+        if deleted {
+            match parent {
+                Some(dir) => write_deletion(Place { dir: dir.as_fd(), name: &name, path: &path }, writer)?,
+                None => writer.whiteout(&path, Timestamp::default()),
+            }
+            return Ok(true);
+        }
+        let found = match parent {
+            Some(dir) => {
+                let place = Place { dir: dir.as_fd(), name: &name, path: &path };
+                find(place, FileType::Unknown)?.map(|found| (place, found))
+            }
+            None => None,
+        };
+        if let Some((place, found)) = found {
+            writer.file(place, found)?;
+        } else {
+            tracing::warn!(path = ?as_path(&path), "file vanished before it was read, left out");
+        }
+        Ok(true)
+    }
+
+    /// Opens the directory `path`; `None` when it is not there any more.
+    fn enter(&mut self, path: &[u8]) -> Result<Option<&OwnedFd>> {
+        if self.parent.as_ref().is_none_or(|(current, _)| current != path) {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+            self.parent = match self.root.open_at(as_path(path), flags, Mode::empty()) {
+                Ok(fd) => Some((path.to_vec(), fd)),
+                Err(error)
+                    if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) =>
+                {
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(self.parent.as_ref().map(|(_, fd)| fd))
+    }
+}
+
+/// Writes a whiteout; for a directory that was deleted and made again, its entry and the opaque mark, which delete just as well and do not
+/// depend on what comes first.
+fn write_deletion(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
+    let is_dir = match lstat_at(place.dir, place.name) {
+        Ok(stat) => FileType::from_mode(stat.st_mode).is_dir(),
+        Err(Errno::ENOENT | Errno::ENAMETOOLONG) => false,
+        Err(errno) => return Err(place.failed("fstatat", errno)),
+    };
+    let found = if is_dir { find(place, FileType::Directory)? } else { None };
+    let directory = match found {
+        Some(found) => writer.file(place, found)?,
+        None => None,
+    };
+    let Some(fd) = directory else {
+        writer.whiteout(place.path, Timestamp::default());
+        return Ok(());
+    };
+    let stat = fstat(&fd).map_err(|errno| place.failed("fstat", errno))?;
+    writer.opaque(place, &stat)
+}

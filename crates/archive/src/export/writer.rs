@@ -1,0 +1,158 @@
+//! From a file of the tree to its entry in the archive.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use graphdriver_sys::FileType;
+use nix::sys::stat::{FileStat, major, minor};
+use tar::EntryType;
+
+use super::content::Content;
+use super::file::{Found, Kind, Place};
+use super::options::ExportOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id_map::Owner;
+use crate::tar::number::Timestamp;
+use crate::tar::write::{Entry, push_header};
+use crate::walk::as_path;
+use crate::whiteout;
+use crate::xattrs::{IdTranslation, Xattr};
+
+/// Makes headers, and remembers what hard links need.
+pub(super) struct EntryWriter {
+    options: ExportOptions,
+    /// Headers made and not yet fetched.
+    pub(super) headers: Vec<u8>,
+    /// The content that belongs to the last of them.
+    pub(super) content: Option<Content>,
+    /// Under which name each file of several names is in the archive.
+    first_names: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl EntryWriter {
+    pub(super) fn new(options: ExportOptions) -> Self {
+        Self { options, headers: Vec::new(), content: None, first_names: HashMap::new() }
+    }
+
+    /// Writes the entry of a file; gives back the descriptor of a directory.
+    pub(super) fn file(&mut self, place: Place<'_>, found: Found) -> Result<Option<OwnedFd>> {
+        if place.name.to_bytes().starts_with(whiteout::PREFIX) {
+            return Err(Error::new(ErrorKind::NotSupported, "export")
+                .path(as_path(place.path))
+                .detail("in an archive a name that begins with .wh. is a whiteout"));
+        }
+        let Found { stat, kind, xattrs } = found;
+        let owner = self.owner(place, &stat)?;
+        let xattrs = self.translate(place, xattrs)?;
+        let mut name = place.path.to_vec();
+        if let Kind::Directory(_) = kind {
+            name.push(b'/');
+        }
+        let mut entry = Entry {
+            mode: stat.st_mode & 0o7777,
+            uid: owner.uid,
+            gid: owner.gid,
+            modified: modified(&stat),
+            xattrs: &xattrs,
+            ..Entry::empty_file(&name)
+        };
+        let first = self.first_name(&stat, &kind).map(<[u8]>::to_vec);
+        if let Some(first) = &first {
+            // What the file is was said with its first name.
+            entry = Entry { kind: EntryType::Link, link_name: first, xattrs: &[], ..entry };
+            push_header(&mut self.headers, &entry);
+            return Ok(None);
+        }
+        if let Kind::Socket = kind {
+            tracing::info!(path = ?as_path(place.path), "an archive cannot hold sockets, left out");
+            return Ok(None);
+        }
+        describe(&mut entry, &stat, &kind);
+        push_header(&mut self.headers, &entry);
+        let size = entry.size;
+        if stat.st_nlink > 1 && !matches!(kind, Kind::Directory(_)) {
+            self.first_names.insert((stat.st_dev, stat.st_ino), name);
+        }
+        match kind {
+            Kind::Directory(fd) => return Ok(Some(fd)),
+            Kind::Regular(fd) if size > 0 => {
+                self.content = Some(Content::new(place.path.to_vec(), File::from(fd), size));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Writes that what lies below at `path` is gone.
+    pub(super) fn whiteout(&mut self, path: &[u8], time: Timestamp) {
+        let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let name = [&path[..base], whiteout::PREFIX, &path[base..]].concat();
+        push_header(&mut self.headers, &Entry { modified: time, ..Entry::empty_file(&name) });
+    }
+
+    /// Writes that nothing shows through the directory `path`; `stat` is the directory's.
+    pub(super) fn opaque(&mut self, place: Place<'_>, stat: &FileStat) -> Result<()> {
+        let Owner { uid, gid } = self.owner(place, stat)?;
+        let separator: &[u8] = if place.path.is_empty() { b"" } else { b"/" };
+        let name = [place.path, separator, whiteout::OPAQUE].concat();
+        let entry = Entry { mode: stat.st_mode & 0o777, uid, gid, ..Entry::empty_file(&name) };
+        push_header(&mut self.headers, &entry);
+        Ok(())
+    }
+
+    fn first_name(&self, stat: &FileStat, kind: &Kind) -> Option<&[u8]> {
+        if stat.st_nlink < 2 || matches!(kind, Kind::Directory(_)) {
+            return None;
+        }
+        self.first_names.get(&(stat.st_dev, stat.st_ino)).map(Vec::as_slice)
+    }
+
+    fn owner(&self, place: Place<'_>, stat: &FileStat) -> Result<Owner> {
+        let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
+        self.options.id_maps.to_container(owner).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "export")
+                .path(as_path(place.path))
+                .detail(format!("its owner {owner} on the host has no id in the container"))
+        })
+    }
+
+    fn translate(&self, place: Place<'_>, xattrs: Vec<Xattr>) -> Result<Vec<Xattr>> {
+        let maps = &self.options.id_maps;
+        let ids =
+            IdTranslation { uid: &|id| maps.uid_to_container(id), gid: &|id| maps.gid_to_container(id) };
+        let translated = xattrs.into_iter().map(|xattr| xattr.translate(&ids)).collect::<Option<_>>();
+        translated.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "export")
+                .path(as_path(place.path))
+                .detail("a user or group in its ACL has no id in the container")
+        })
+    }
+}
+
+/// Says what depends on the kind of file.
+fn describe<'a>(entry: &mut Entry<'a>, stat: &FileStat, kind: &'a Kind) {
+    match kind {
+        Kind::Regular(_) => entry.size = u64::try_from(stat.st_size).unwrap_or(0),
+        Kind::Directory(_) => entry.kind = EntryType::Directory,
+        Kind::Symlink(target) => {
+            entry.kind = EntryType::Symlink;
+            entry.link_name = target.as_bytes();
+        }
+        Kind::Fifo => entry.kind = EntryType::Fifo,
+        Kind::Device(file_type) => {
+            let is_block = *file_type == FileType::BlockDevice;
+            entry.kind = if is_block { EntryType::Block } else { EntryType::Char };
+            // Linux numbers have 12 and 20 bits.
+            let number = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
+            entry.device = (number(major(stat.st_rdev)), number(minor(stat.st_rdev)));
+        }
+        Kind::Socket => {}
+    }
+}
+
+/// When the file was modified.
+pub(super) fn modified(stat: &FileStat) -> Timestamp {
+    Timestamp { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
+}
