@@ -65,7 +65,12 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Driver::create_from_template`].
-    pub fn create_from_template(&self, id: &LayerId, template: &LayerId, options: &CreateOptions) -> Result<()> {
+    pub fn create_from_template(
+        &self,
+        id: &LayerId,
+        template: &LayerId,
+        options: &CreateOptions,
+    ) -> Result<()> {
         let created = self.driver.create_from_template(id, template, options);
         created.map_err(|error| with_names(error, &*self.driver, id))
     }
@@ -110,10 +115,10 @@ impl Graph {
     #[doc(alias = "ApplyDiff")]
     pub fn apply(&self, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Applied> {
         let named = |error| with_names(error, &*self.driver, id);
-        if let Some(native) = self.driver.native_diff() {
-            if let Some(applied) = native.apply(id, tar, options).map_err(named)? {
-                return Ok(applied);
-            }
+        if let Some(native) = self.driver.native_diff()
+            && let Some(applied) = native.apply(id, tar, options).map_err(named)?
+        {
+            return Ok(applied);
         }
         naive::apply(self, id, tar, options).map_err(named)
     }
@@ -127,10 +132,10 @@ impl Graph {
     #[doc(alias = "Diff")]
     pub fn diff(&self, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<LayerDiff> {
         let named = |error| with_names(error, &*self.driver, id);
-        if let Some(native) = self.driver.native_diff() {
-            if let Some(diff) = native.diff(id, base, id_maps).map_err(named)? {
-                return Ok(diff);
-            }
+        if let Some(native) = self.driver.native_diff()
+            && let Some(diff) = native.diff(id, base, id_maps).map_err(named)?
+        {
+            return Ok(diff);
         }
         naive::diff(self, id, base, id_maps).map_err(named)
     }
@@ -142,10 +147,10 @@ impl Graph {
     #[doc(alias = "Changes")]
     pub fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Vec<Change>> {
         let named = |error| with_names(error, &*self.driver, id);
-        if let Some(native) = self.driver.native_diff() {
-            if let Some(changes) = native.changes(id, base).map_err(named)? {
-                return Ok(changes);
-            }
+        if let Some(native) = self.driver.native_diff()
+            && let Some(changes) = native.changes(id, base).map_err(named)?
+        {
+            return Ok(changes);
         }
         naive::changes(self, id, base).map_err(named)
     }
@@ -157,10 +162,10 @@ impl Graph {
     #[doc(alias = "DiffSize")]
     pub fn diff_size(&self, id: &LayerId, base: Option<&LayerId>) -> Result<u64> {
         let named = |error| with_names(error, &*self.driver, id);
-        if let Some(native) = self.driver.native_diff() {
-            if let Some(bytes) = native.diff_size(id, base).map_err(named)? {
-                return Ok(bytes);
-            }
+        if let Some(native) = self.driver.native_diff()
+            && let Some(bytes) = native.diff_size(id, base).map_err(named)?
+        {
+            return Ok(bytes);
         }
         naive::diff_size(self, id, base).map_err(named)
     }

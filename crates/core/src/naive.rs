@@ -5,7 +5,8 @@
 use std::io::Read;
 
 use graphdriver_archive::{
-    self as archive, Applied, ApplyOptions, Change, CompareOptions, Export, ExportOptions, IdMaps, RootDir, WhiteoutMode,
+    self as archive, Applied, ApplyOptions, Change, CompareOptions, Export, ExportOptions, IdMaps, RootDir,
+    WhiteoutMode,
 };
 
 use crate::driver::MountOptions;
@@ -24,12 +25,12 @@ use crate::powers::LayerApplyOptions;
 pub fn diff(graph: &Graph, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<LayerDiff> {
     let mount = graph.mount(id, &MountOptions::read_only())?;
     let root = RootDir::open(mount.path())?;
-    let options = ExportOptions { id_maps: id_maps.clone(), ..ExportOptions::default() };
+    let options = ExportOptions { id_maps: id_maps.clone() };
     let export = match base {
-        None => Export::tree(root, options)?,
+        None => Export::tree(&root, options)?,
         Some(base) => {
             let changes = compare(graph, &root, Some(base))?;
-            Export::changes(root, changes, options)?
+            Export::changes(&root, changes, options)?
         }
     };
     Ok(LayerDiff::new(export).holding(mount))
@@ -58,7 +59,12 @@ pub fn diff_size(graph: &Graph, id: &LayerId, base: Option<&LayerId>) -> Result<
 ///
 /// # Errors
 /// As [`Graph::apply`]. What was unpacked before an error stays.
-pub fn apply(graph: &Graph, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Applied> {
+pub fn apply(
+    graph: &Graph,
+    id: &LayerId,
+    tar: &mut dyn Read,
+    options: &LayerApplyOptions,
+) -> Result<Applied> {
     let options = ApplyOptions {
         whiteouts: WhiteoutMode::Execute,
         id_maps: options.id_maps.clone(),
