@@ -47,7 +47,7 @@ pub use powers::{
     StagedApply, StagedLayer,
 };
 pub use ref_counter::RefCounter;
-pub use registry::{DriverEntry, DriverHome, OpenOptions, Registry};
+pub use registry::{DEFAULT_PRIORITY, DriverEntry, DriverHome, OpenOptions, Registry};
 pub use size::{format_size, parse_size};
 pub use sync_mode::SyncMode;
 pub use temp_dirs::{TempDir, TempDirs};

@@ -16,12 +16,16 @@ pub struct OpenOptions {
     pub run_root: PathBuf,
     /// Options of all drivers; each takes [those meant for it](DriverOption::is_for).
     pub options: Vec<DriverOption>,
+    /// In which order drivers are tried where there is no home yet; empty for [`DEFAULT_PRIORITY`](crate::DEFAULT_PRIORITY). Drivers that are not
+    /// [automatic](crate::DriverEntry::automatic) have their turn where they are named here.
+    #[doc(alias = "DriverPriority")]
+    pub priority: Vec<String>,
 }
 
 impl OpenOptions {
-    /// Layers below `root`, without driver options.
+    /// Layers below `root`, without driver options and with the default priority.
     pub fn new(root: impl Into<PathBuf>, run_root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), run_root: run_root.into(), options: Vec::new() }
+        Self { root: root.into(), run_root: run_root.into(), options: Vec::new(), priority: Vec::new() }
     }
 
     /// Adds driver options.

@@ -1,6 +1,7 @@
 //! Which drivers there are, and opening one.
 
 mod driver_home;
+mod selection;
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use driver_home::{DriverHome, OpenOptions};
+pub use selection::DEFAULT_PRIORITY;
 
 /// How a driver is found and opened: what a driver crate gives to the [`Registry`], as a constant.
 #[derive(Clone, Copy)]
@@ -20,9 +22,9 @@ pub struct DriverEntry {
     /// Tells whether the driver would work here, by trying. Leaves nothing behind and makes no home; may make temporary files
     /// in the [nearest existing directory](DriverHome::nearest_dir).
     ///
-    /// Fails with `NotSupported`, `Prerequisites` or `IncompatibleFs` where it would not, saying why.
+    /// Fails with `NotSupported`, `Prerequisites` or `IncompatibleFs` where it would not, saying why; a lack of privilege is one of the prerequisites.
     pub probe: fn(&DriverHome) -> Result<()>,
-    /// Opens the home, making it first if need be.
+    /// Opens the home, making it first if need be. Has made nothing when it fails with one of the three kinds that mean "not here".
     pub open: fn(&DriverHome) -> Result<Arc<dyn Driver>>,
 }
 
@@ -42,7 +44,7 @@ impl fmt::Debug for DriverEntry {
     }
 }
 
-/// The drivers of a program: a value, built by whoever wants to open one.
+/// The drivers of a program: a value, built by whoever wants to [`select`](Self::select) one of them.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     entries: Vec<DriverEntry>,
