@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Graph;
 
 pub use driver_home::{DriverHome, OpenOptions};
 pub use selection::DEFAULT_PRIORITY;
@@ -89,9 +90,9 @@ impl Registry {
     /// # Errors
     /// `NotSupported` when there is no such driver, naming those that there are; otherwise as the driver says.
     #[doc(alias = "GetDriver")]
-    pub fn open(&self, name: &str, options: &OpenOptions) -> Result<Arc<dyn Driver>> {
+    pub fn open(&self, name: &str, options: &OpenOptions) -> Result<Graph> {
         let (entry, home) = self.resolve(name, options)?;
-        (entry.open)(&home).map_err(|error| error.driver(name))
+        (entry.open)(&home).map(Graph::new).map_err(|error| error.driver(name))
     }
 
     /// Tells whether the driver `name` would work with these options; makes no home.

@@ -3,11 +3,10 @@
 use std::fs;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::{DriverEntry, OpenOptions, Registry};
-use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Graph;
 
 /// In which order drivers are tried where there is nothing yet, unless the caller has an order of his own.
 #[doc(alias = "Priority")]
@@ -26,7 +25,7 @@ impl Registry {
     /// # Errors
     /// `InvalidArgument` when there are homes of several drivers; `NotSupported` when no driver works here, saying why for each; otherwise as the chosen driver says.
     #[doc(alias = "New")]
-    pub fn select(&self, name: Option<&str>, options: &OpenOptions) -> Result<Arc<dyn Driver>> {
+    pub fn select(&self, name: Option<&str>, options: &OpenOptions) -> Result<Graph> {
         if let Some(name) = name {
             return self.open(name, options);
         }
@@ -62,7 +61,7 @@ impl Registry {
         homes
     }
 
-    fn open_first_usable(&self, options: &OpenOptions) -> Result<Arc<dyn Driver>> {
+    fn open_first_usable(&self, options: &OpenOptions) -> Result<Graph> {
         let mut reasons = Vec::new();
         for name in self.order(&options.priority) {
             match self.probe(name, options).and_then(|()| self.open(name, options)) {
