@@ -1,1 +1,28 @@
-//! The overlay driver of graphdriver: on-disk layout of containers/storage overlay and Docker overlay2.
+//! The overlay driver of graphdriver.
+//!
+//! Each layer is a directory; the kernel's overlay file system stacks a layer's directory on those of the layers below. A home in the layout of
+//! containers/storage's `overlay` or Docker's `overlay2` opens as it is, and those programs read the layers that are written here.
+//!
+//! [`DRIVER`] is what a [`Registry`](graphdriver_core::Registry) takes; [`Overlay`] is the driver itself.
+
+mod cleanup;
+mod create;
+mod diff;
+mod driver;
+mod fill;
+mod get;
+mod home;
+mod layers;
+mod layout;
+mod link;
+mod lowers;
+mod mount;
+mod options;
+mod probe;
+mod remove;
+mod staged;
+mod status;
+
+pub use driver::{DRIVER, Overlay};
+pub use mount::MountApi;
+pub use options::OverlayTuning;

@@ -1,0 +1,196 @@
+//! Making layers: out of sight, then in place by one rename.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use graphdriver_core::{
+    CreateOptions, Error, ErrorKind, LayerId, Owner, Result, TempDir, sync_dir, write_new,
+};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::home::Home;
+use crate::layers;
+use crate::layout::{DIFF, EMPTY, LINK, LOWER, Layout, MERGED, WORK};
+use crate::link::{self, LinkId};
+use crate::lowers::{self, MAX_LOWERS};
+
+/// A layer in a temporary directory, complete but for its name. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    temp_dir: TempDir,
+    link: LinkId,
+    parent: Option<LayerId>,
+}
+
+impl Draft {
+    /// An empty layer.
+    ///
+    /// # Errors
+    /// `ParentUnknown`; `InvalidArgument` when more layers are below than the kernel stacks; `NotSupported` for a quota; `NoSpace`; `Io`.
+    pub(crate) fn new(home: &Home, options: &CreateOptions) -> Result<Self> {
+        if !options.quota.is_unlimited() {
+            let detail = "this driver does not limit the size of layers";
+            return Err(Error::new(ErrorKind::NotSupported, "create layer").detail(detail));
+        }
+        let lower = options.parent.as_ref().map(|parent| lower_file(&home.layout, parent)).transpose()?;
+        let draft = Self {
+            temp_dir: home.temp_dirs.create()?,
+            link: LinkId::random(),
+            parent: options.parent.clone(),
+        };
+        draft.fill(home, options, lower)?;
+        Ok(draft)
+    }
+
+    /// The directory that holds what the layer adds.
+    pub(crate) fn diff(&self) -> PathBuf {
+        self.path().join(DIFF)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.temp_dir.path().join("layer")
+    }
+
+    fn fill(&self, home: &Home, options: &CreateOptions, lower: Option<String>) -> Result<()> {
+        let root = options.id_maps.root()?;
+        let lenient = home.options.ignore_chown_errors;
+        let private = DirectoryLook { mode: 0o700, owner: root };
+        let path = self.path();
+        make_dir(&path, private, lenient)?;
+        make_dir(&path.join(DIFF), self.look_of_diff(&home.layout, root)?, lenient)?;
+        make_dir(&path.join(WORK), private, lenient)?;
+        make_dir(&path.join(MERGED), private, lenient)?;
+        let dir = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        match lower {
+            Some(lower) => write_new(&dir, LOWER, lower.as_bytes(), 0o644)?,
+            None => make_dir(&path.join(EMPTY), private, lenient)?,
+        }
+        write_new(&dir, LINK, self.link.as_str().as_bytes(), 0o644)?;
+        sync_dir(&dir).map_err(|error| error.path(&path))
+    }
+
+    /// The root directory of a layer looks like its parent's, so that a mount shows what the parent showed.
+    fn look_of_diff(&self, layout: &Layout, root: Owner) -> Result<DirectoryLook> {
+        let Some(parent) = &self.parent else { return Ok(DirectoryLook { mode: 0o555, owner: root }) };
+        DirectoryLook::of(&layout.diff(parent))
+    }
+
+    /// Gives the layer its name.
+    ///
+    /// # Errors
+    /// `LayerExists`; `ParentUnknown` when the parent is gone meanwhile; `Io`. Nothing remains.
+    pub(crate) fn publish(self, home: &Home, id: &LayerId) -> Result<()> {
+        let layout = &home.layout;
+        let _lock = home.lock()?;
+        make_room(layout, id)?;
+        if let Some(parent) = &self.parent {
+            require_parent(layout, parent)?;
+        }
+        link::make(layout, &self.link, id)?;
+        rename_new(&self.path(), &layout.layer(id)).map_err(|errno| {
+            if let Err(error) = link::remove(layout, &self.link) {
+                tracing::warn!(error = %error.report(), "the link of a layer that was not made stays");
+            }
+            already_there(layout, id, errno)
+        })?;
+        for dir in [layout.home(), &layout.links()] {
+            // The layer is there; whether its name survives a power cut right now is all that is in doubt.
+            let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);
+            if let Err(error) = synced {
+                tracing::warn!(layer = %id, error = %error.report(), "the name of a new layer may not survive a power cut");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Errors
+/// `ParentUnknown` when there is no such layer.
+fn require_parent(layout: &Layout, parent: &LayerId) -> Result<()> {
+    if layers::exists(layout, parent)? { Ok(()) } else { Err(Error::parent_unknown("create", parent)) }
+}
+
+/// The `lower` file of a child of `parent`.
+fn lower_file(layout: &Layout, parent: &LayerId) -> Result<String> {
+    require_parent(layout, parent)?;
+    let (text, count) = lowers::for_child(layout, parent, &link::ensure(layout, parent)?)?;
+    if count > MAX_LOWERS {
+        let detail =
+            format!("{count} layers below; the kernel stacks {MAX_LOWERS}, so it could not be mounted");
+        return Err(Error::new(ErrorKind::InvalidArgument, "create layer").detail(detail));
+    }
+    Ok(text)
+}
+
+/// Clears away an empty directory of the layer's name, which a killed process of another program may have left.
+fn make_room(layout: &Layout, id: &LayerId) -> Result<()> {
+    if layers::exists(layout, id)? {
+        return Err(Error::layer_exists("create", id));
+    }
+    let path = layout.layer(id);
+    match fs::remove_dir(&path) {
+        Ok(()) => tracing::info!(layer = %id, "removed the empty directory of a layer that was never made"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(already_there(layout, id, Errno::EEXIST).source(error)),
+    }
+    Ok(())
+}
+
+fn already_there(layout: &Layout, id: &LayerId, errno: Errno) -> Error {
+    let path = layout.layer(id);
+    if !matches!(errno, Errno::EEXIST | Errno::ENOTEMPTY) {
+        return Error::syscall("rename", path, errno);
+    }
+    let error = Error::layer_exists("create", id).path(path);
+    match layers::exists(layout, id) {
+        Ok(false) => error.detail("there is an incomplete layer with this id; remove it first"),
+        _ => error,
+    }
+}
+
+/// Renames `from` to `to`, which must not exist.
+fn rename_new(from: &Path, to: &Path) -> nix::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // Some file systems lack the flag; the lock keeps others of us off, and a directory replaces none but empty ones.
+        Err(Errno::EINVAL | Errno::ENOSYS) => nix::fcntl::renameat(AT_FDCWD, from, AT_FDCWD, to),
+        result => result,
+    }
+}
+
+/// Mode and owner of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DirectoryLook {
+    pub(crate) mode: u32,
+    pub(crate) owner: Owner,
+}
+
+impl DirectoryLook {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path).map_err(|error| Error::io("stat", path, error))?;
+        let owner = Owner { uid: metadata.uid(), gid: metadata.gid() };
+        Ok(Self { mode: metadata.mode() & 0o7777, owner })
+    }
+}
+
+/// Makes the directory `path` look so, whatever the process's umask. `lenient` leaves the owner as it is where it cannot be set.
+pub(crate) fn make_dir(path: &Path, look: DirectoryLook, lenient: bool) -> Result<()> {
+    DirBuilder::new().mode(0o700).create(path).map_err(|error| Error::io("mkdir", path, error))?;
+    if DirectoryLook::of(path)?.owner != look.owner {
+        match lchown(path, Some(look.owner.uid), Some(look.owner.gid)) {
+            Err(error) if lenient && may_be_ignored(&error) => {
+                tracing::debug!(?path, owner = %look.owner, %error, "the owner of a directory stays as it is");
+            }
+            result => result
+                .map_err(|error| Error::io("chown", path, error).detail(format!("to {}", look.owner)))?,
+        }
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(look.mode))
+        .map_err(|error| Error::io("chmod", path, error))
+}
+
+fn may_be_ignored(error: &io::Error) -> bool {
+    [Errno::EPERM, Errno::EINVAL].map(|errno| Some(errno as i32)).contains(&error.raw_os_error())
+}

@@ -1,0 +1,73 @@
+//! What a layer changes, told from its own directory.
+//!
+//! Possible when the comparison is with the layer's parent: then the upper directory is the change set. For other pairs, and for layers in which other
+//! programs left what only a mount resolves (renamed directories as `redirect_dir` stores them), the answer is `None`.
+
+use graphdriver_archive::whiteout::OverlayXattrs;
+use graphdriver_archive::{self as archive, Export, ExportOptions, RootDir};
+use graphdriver_core::{Change, IdMaps, LayerDiff, LayerId, Result};
+
+use crate::fill;
+use crate::home::Home;
+use crate::layers;
+use crate::lowers;
+
+/// The change set as a tar.
+pub(crate) fn diff(
+    home: &Home,
+    id: &LayerId,
+    base: Option<&LayerId>,
+    id_maps: &IdMaps,
+) -> Result<Option<LayerDiff>> {
+    let Some(stack) = stack(home, id, base)? else { return Ok(None) };
+    let options = ExportOptions { id_maps: id_maps.clone() };
+    let xattrs = home.support.dialect.xattrs;
+    // Found out first, because the archive cannot be begun anew. Mounts of user namespaces leave nothing of the kind.
+    if xattrs == OverlayXattrs::Trusted && !archive::overlay_upper_is_plain(&stack.upper, xattrs)? {
+        tracing::info!(layer = %id, "comparing mounted layers, because of renamed directories or changed metadata");
+        return Ok(None);
+    }
+    let export = Export::overlay_upper(&stack.upper, stack.lowers, xattrs, options)?;
+    Ok(Some(LayerDiff::new(export)))
+}
+
+/// The changed paths.
+pub(crate) fn changes(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
+    let Some(stack) = stack(home, id, base)? else { return Ok(None) };
+    match archive::overlay_changes(&stack.upper, &stack.lowers, home.support.dialect.xattrs) {
+        Err(error) if error.kind() == archive::ErrorKind::NotSupported => {
+            tracing::info!(layer = %id, %error, "comparing mounted layers");
+            Ok(None)
+        }
+        changes => Ok(Some(changes?)),
+    }
+}
+
+/// The bytes of changed files.
+pub(crate) fn diff_size(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
+    let Some(stack) = stack(home, id, base)? else { return Ok(None) };
+    Ok(Some(archive::disk_usage(&stack.upper)?.bytes))
+}
+
+/// A layer's own directory and those below it.
+struct Stack {
+    upper: RootDir,
+    lowers: Vec<RootDir>,
+}
+
+/// `None` unless `base` is the layer directly below `id`, or there is neither.
+fn stack(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Stack>> {
+    let layout = &home.layout;
+    layers::require(layout, "diff", id)?;
+    if let Some(base) = base {
+        layers::require(layout, "diff", base)?;
+    }
+    if !home.native_diff {
+        return Ok(None);
+    }
+    let below = lowers::resolve(layout, id)?;
+    if below.first().map(|lower| &lower.layer) != base {
+        return Ok(None);
+    }
+    Ok(Some(Stack { upper: RootDir::open(layout.diff(id))?, lowers: fill::open_all(below)? }))
+}

@@ -1,0 +1,178 @@
+//! The driver as its users see it; what each method does is in the module that its body names.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use graphdriver_core::{
+    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DeferredRemoval, DiskUsage,
+    Driver, DriverEntry, DriverHome, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId,
+    MountOptions, NativeDiff, Result, StagedApply, StagedLayer,
+};
+
+use crate::create::Draft;
+use crate::home::{self, Home};
+use crate::options::OverlayTuning;
+use crate::{cleanup, diff, fill, get, layers, lowers, remove, staged, status};
+
+/// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
+pub const DRIVER: DriverEntry = DriverEntry {
+    names: &["overlay", "overlay2"],
+    automatic: true,
+    probe: home::probe,
+    open: |place| Ok(Arc::new(Overlay::open(place)?)),
+};
+
+/// Layers as directories that the kernel's overlay file system stacks.
+///
+/// Needs `CAP_SYS_ADMIN`: root of the host, or (Linux 5.11) of a user namespace.
+#[derive(Debug)]
+pub struct Overlay {
+    home: Arc<Home>,
+}
+
+impl Overlay {
+    /// Opens a home, making it first if need be.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an option that is not known; `IncompatibleFs` for a file system that cannot be below overlay; `NotSupported` when the kernel has no
+    /// overlay; `Prerequisites` without the privilege to mount; `NoSpace`; `PermissionDenied`; `Io`.
+    pub fn open(place: &DriverHome) -> Result<Self> {
+        Self::open_with(place, OverlayTuning::default())
+    }
+
+    /// Like [`open`](Self::open), with choices made that the driver otherwise makes by itself.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also where the choice does not work here.
+    pub fn open_with(place: &DriverHome, tuning: OverlayTuning) -> Result<Self> {
+        Ok(Self { home: Arc::new(Home::open(place, tuning)?) })
+    }
+}
+
+impl Driver for Overlay {
+    fn name(&self) -> &'static str {
+        "overlay"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        status::capabilities(&self.home)
+    }
+
+    fn status(&self) -> Result<Vec<(String, String)>> {
+        Ok(status::status(&self.home))
+    }
+
+    fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {
+        layers::require_absent(&self.home.layout, id)?;
+        Draft::new(&self.home, options)?.publish(&self.home, id)
+    }
+
+    fn create_from_template(&self, id: &LayerId, template: &LayerId, options: &CreateOptions) -> Result<()> {
+        self.create(id, &CreateOptions { parent: Some(template.clone()), ..options.clone() })
+    }
+
+    fn remove(&self, id: &LayerId) -> Result<()> {
+        self.remove_deferred(id)?.finish()
+    }
+
+    fn remove_deferred(&self, id: &LayerId) -> Result<DeferredRemoval> {
+        remove::remove(&self.home, id)
+    }
+
+    fn get(&self, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
+        get::get(&self.home, id, options)
+    }
+
+    fn put(&self, id: &LayerId) -> Result<()> {
+        get::put(&self.home, id)
+    }
+
+    fn exists(&self, id: &LayerId) -> Result<bool> {
+        layers::exists(&self.home.layout, id)
+    }
+
+    fn layers(&self) -> Result<Vec<LayerId>> {
+        layers::list(&self.home.layout)
+    }
+
+    fn parent(&self, id: &LayerId) -> Result<Option<LayerId>> {
+        layers::require(&self.home.layout, "find parent of", id)?;
+        lowers::parent(&self.home.layout, id)
+    }
+
+    fn metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>> {
+        status::metadata(&self.home, id)
+    }
+
+    fn usage(&self, id: &LayerId) -> Result<DiskUsage> {
+        status::usage(&self.home, id)
+    }
+
+    fn cleanup(&self) -> Result<()> {
+        cleanup::cleanup(&self.home)
+    }
+
+    fn image_stores(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn native_diff(&self) -> Option<&dyn NativeDiff> {
+        Some(self)
+    }
+
+    fn id_shift(&self) -> Option<&dyn IdShift> {
+        None
+    }
+
+    fn staged_apply(&self) -> Option<&dyn StagedApply> {
+        Some(self)
+    }
+
+    fn additional_layers(&self) -> Option<&dyn AdditionalLayers> {
+        None
+    }
+
+    fn file_getter(&self) -> Option<&dyn FileGetter> {
+        None
+    }
+
+    fn dedup(&self) -> Option<&dyn Dedup> {
+        None
+    }
+}
+
+impl NativeDiff for Overlay {
+    fn diff(&self, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<Option<LayerDiff>> {
+        diff::diff(&self.home, id, base, id_maps)
+    }
+
+    fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
+        diff::changes(&self.home, id, base)
+    }
+
+    fn diff_size(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
+        diff::diff_size(&self.home, id, base)
+    }
+
+    fn apply(
+        &self,
+        id: &LayerId,
+        tar: &mut dyn Read,
+        options: &LayerApplyOptions,
+    ) -> Result<Option<Applied>> {
+        fill::apply(&self.home, id, tar, options)
+    }
+}
+
+impl StagedApply for Overlay {
+    fn stage(
+        &self,
+        create: &CreateOptions,
+        tar: &mut dyn Read,
+        options: &LayerApplyOptions,
+    ) -> Result<Box<dyn StagedLayer>> {
+        Ok(Box::new(staged::stage(&self.home, create, tar, options)?))
+    }
+}

@@ -1,0 +1,82 @@
+//! Unpacking an archive as a layer.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use graphdriver_archive::whiteout::OverlayXattrs;
+use graphdriver_archive::{self as archive, ApplyOptions, RootDir, WhiteoutMode};
+use graphdriver_core::{Applied, Error, LayerApplyOptions, LayerId, Result};
+
+use crate::create::{DirectoryLook, make_dir};
+use crate::home::Home;
+use crate::layers;
+use crate::layout::{DIFF, Layout};
+use crate::lowers;
+
+/// Fills the existing layer `id`: unpacks aside, then takes the place of the empty directory. `Ok(None)`, nothing having been read, for
+/// a layer that is mounted or not empty.
+///
+/// # Errors
+/// `LayerUnknown`; `LayerInUse` when it was mounted or written to meanwhile; as `archive::apply`. The layer is empty still.
+pub(crate) fn apply(
+    home: &Home,
+    id: &LayerId,
+    tar: &mut dyn Read,
+    options: &LayerApplyOptions,
+) -> Result<Option<Applied>> {
+    let layout = &home.layout;
+    layers::require(layout, "apply to", id)?;
+    let diff = layout.diff(id);
+    if home.references.is_mounted(&layout.merged(id))? || !is_empty(&diff)? {
+        return Ok(None);
+    }
+    let temp_dir = home.temp_dirs.create()?;
+    let aside = temp_dir.path().join(DIFF);
+    make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
+    let options = apply_options(home, options, open_all(lowers::resolve(layout, id)?)?);
+    let applied = archive::apply(&RootDir::open(&aside)?, tar, &options)?;
+    home.references.while_unused(id, &layout.merged(id), || replace_empty(&aside, &diff))?;
+    Ok(Some(applied))
+}
+
+/// How archives become layers here.
+pub(crate) fn apply_options(home: &Home, options: &LayerApplyOptions, lowers: Vec<RootDir>) -> ApplyOptions {
+    let xattrs = home.support.dialect.xattrs;
+    ApplyOptions {
+        whiteouts: WhiteoutMode::Overlay(xattrs),
+        id_maps: options.id_maps.clone(),
+        ignore_chown_errors: options.ignore_chown_errors || home.options.ignore_chown_errors,
+        force_mask: options.force_mask,
+        in_user_namespace: xattrs == OverlayXattrs::User,
+        lowers,
+        ..ApplyOptions::default()
+    }
+}
+
+/// The directories below a child of `parent`, uppermost first.
+pub(crate) fn with_parents(layout: &Layout, parent: &LayerId) -> Result<Vec<RootDir>> {
+    let mut roots = vec![RootDir::open(layout.diff(parent))?];
+    roots.extend(open_all(lowers::resolve(layout, parent)?)?);
+    Ok(roots)
+}
+
+/// The directories of `lowers`, open.
+pub(crate) fn open_all(lowers: Vec<lowers::Lower>) -> Result<Vec<RootDir>> {
+    lowers.into_iter().map(|lower| Ok(RootDir::open(lower.directory)?)).collect()
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(dir).map_err(|error| Error::io("read directory", dir, error))?;
+    Ok(entries.next().is_none())
+}
+
+/// `rename(2)` puts a directory in the place of an empty one, and of no other, in one step.
+fn replace_empty(new: &Path, empty: &Path) -> Result<()> {
+    fs::rename(new, empty).map_err(|error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty => Error::new(graphdriver_core::ErrorKind::LayerInUse, "apply to")
+            .path(empty)
+            .detail("something was written to the layer while the archive was unpacked"),
+        _ => Error::io("rename", empty, error),
+    })
+}

@@ -1,0 +1,86 @@
+//! Mounting a layer and giving it back.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use graphdriver_core::{LayerId, MountOptions, Result};
+
+use crate::create::{DirectoryLook, make_dir};
+use crate::home::Home;
+use crate::layers;
+use crate::layout::EMPTY;
+use crate::lowers::{self, MAX_LOWERS};
+use crate::mount::{self, Attributes, OverlayMount, Upper};
+
+/// Mounts the layer unless it is, takes a reference, and returns where it is mounted.
+///
+/// # Errors
+/// `LayerUnknown`; `InvalidArgument` for mount options that are not known; as [`OverlayMount::attach`].
+pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
+    let attributes = Attributes::parse(options.read_only, &options.extra)?;
+    layers::require(&home.layout, "mount", id)?;
+    let merged = home.layout.merged(id);
+    let mount = || {
+        // It may have been removed while its lock was waited for.
+        layers::require(&home.layout, "mount", id)?;
+        mount_layer(home, id, options, attributes)
+    };
+    home.references.acquire(id, &merged, options.persistent, mount)?;
+    Ok(merged)
+}
+
+/// Gives one reference back; the last one unmounts.
+///
+/// # Errors
+/// `LayerUnknown`; `InvalidArgument` when nobody holds a reference; `Io` when unmounting failed.
+pub(crate) fn put(home: &Home, id: &LayerId) -> Result<()> {
+    layers::require(&home.layout, "unmount", id)?;
+    let merged = home.layout.merged(id);
+    home.references.release(id, &merged, || mount::detach(&merged))
+}
+
+fn mount_layer(home: &Home, id: &LayerId, options: &MountOptions, attributes: Attributes) -> Result<()> {
+    let layout = &home.layout;
+    let [diff, work, merged, empty] =
+        [layout.diff(id), layout.work(id), layout.merged(id), layout.layer(id).join(EMPTY)];
+    let below = lowers::resolve(layout, id)?;
+    let mut lowers: Vec<Cow<'_, Path>> = below.iter().map(|lower| Cow::from(&lower.directory)).collect();
+    ensure_dir(&merged, home)?;
+    // A base layer has nothing below, but the kernel wants something there.
+    if lowers.is_empty() {
+        ensure_dir(&empty, home)?;
+        lowers.push(Cow::from(&empty));
+    }
+    // Read-only layers need no work directory, and share their upper directory with nobody. Where the layer would be one directory too many
+    // below, it stays above, and only the mount is read-only.
+    let upper = if attributes.is_read_only() && lowers.len() < MAX_LOWERS {
+        lowers.insert(0, Cow::from(&diff));
+        None
+    } else {
+        ensure_dir(&work, home)?;
+        Some(Upper { directory: &diff, work: &work })
+    };
+    let mount = OverlayMount {
+        lowers: &lowers,
+        upper,
+        target: &merged,
+        volatile: options.volatile,
+        label: options.label.as_deref().filter(|label| !label.is_empty()),
+        attributes,
+    };
+    mount.attach(home.support.dialect)
+}
+
+/// Makes a directory that other programs make only when they mount.
+fn ensure_dir(path: &Path, home: &Home) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let owner =
+                path.parent().map(DirectoryLook::of).transpose()?.map(|look| look.owner).unwrap_or_default();
+            make_dir(path, DirectoryLook { mode: 0o700, owner }, home.options.ignore_chown_errors)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,100 @@
+//! A home that is open: what all operations on its layers share.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use graphdriver_archive::RootDir;
+use graphdriver_core::{DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, RefCounter, Result, TempDirs};
+
+use crate::layout::{Layout, TEMP_DIRS};
+use crate::link::{self, LinkId};
+use crate::options::{OverlayOptions, OverlayTuning};
+use crate::probe::{self, Support};
+
+/// In the run home: who uses which mount.
+const REFERENCES: &str = ".references";
+
+/// A home that is open.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) layout: Layout,
+    pub(crate) options: OverlayOptions,
+    pub(crate) native_diff: bool,
+    pub(crate) support: Support,
+    pub(crate) temp_dirs: TempDirs,
+    pub(crate) references: RefCounter,
+}
+
+impl Home {
+    /// Makes what is missing of the home, removes what killed processes left, and finds out how to mount here.
+    pub(crate) fn open(place: &DriverHome, tuning: OverlayTuning) -> Result<Self> {
+        let options = OverlayOptions::parse(place.options())?;
+        let layout = Layout::new(place.home().to_owned());
+        make_dirs(&layout.links())?;
+        let temp_dirs = remove_leftovers(&layout)?;
+        let support = probe::probe(temp_dirs.create()?.path(), tuning)?;
+        let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
+        let references = RefCounter::new(Box::new(checker), place.run_home().join(REFERENCES))?;
+        Ok(Self { layout, options, native_diff: tuning.native_diff, support, temp_dirs, references })
+    }
+
+    /// Keeps others from adding and removing layers.
+    pub(crate) fn lock(&self) -> Result<HomeLock> {
+        HomeLock::exclusive(self.layout.home())
+    }
+}
+
+/// Removes the links that killed processes left, and then their temporary directories, by which such links are known.
+pub(crate) fn remove_leftovers(layout: &Layout) -> Result<TempDirs> {
+    let temp_dirs = layout.home().join(TEMP_DIRS);
+    let is_empty = fs::read_dir(&temp_dirs).map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty {
+        let _lock = HomeLock::exclusive(layout.home())?;
+        link::remove_dangling(layout)?;
+    }
+    TempDirs::open(layout.home())
+}
+
+/// Tells whether a driver could be opened with `place`, without making the home.
+///
+/// # Errors
+/// As [`probe::probe`]; `InvalidArgument` for wrong options.
+pub(crate) fn probe(place: &DriverHome) -> Result<()> {
+    OverlayOptions::parse(place.options())?;
+    let scratch = Scratch::make(place.nearest_dir())?;
+    probe::probe(&scratch.path, OverlayTuning::default()).map(drop)
+}
+
+/// A temporary directory outside of any home.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn make(above: &Path) -> Result<Self> {
+        let path = above.join(format!(".graphdriver-{}", LinkId::random()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self { path }),
+            Err(error) => Err(Error::io("mkdir", path, error)),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let removed = RootDir::open(&self.path).and_then(|dir| dir.remove_contents());
+        let removed = removed
+            .map_err(Error::from)
+            .and_then(|()| fs::remove_dir(&self.path).map_err(|error| Error::io("rmdir", &self.path, error)));
+        if let Err(error) = removed {
+            tracing::warn!(error = %error.report(), "a temporary directory stays");
+        }
+    }
+}
+
+/// Makes a directory and those above it, as far as they are missing.
+fn make_dirs(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|error| Error::io("mkdir", path, error))
+}

@@ -1,0 +1,199 @@
+//! What lies below a layer: its `lower` file, and the directories that it stands for.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use graphdriver_core::{Error, ErrorKind, LayerId, Result};
+use nix::errno::Errno;
+
+use crate::layout::{DIFF, LINKS, LOWER, Layout};
+use crate::link::{LinkId, Links};
+
+/// As many layers as the kernel stacks in one mount (`OVL_MAX_STACK`), the upper directory not counted.
+pub(crate) const MAX_LOWERS: usize = 500;
+
+/// A layer as another one's `lower` file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LowerEntry {
+    /// `l/<LINK>`.
+    Link(LinkId),
+    /// `<id>/diff`, as newer versions of containers/storage write it.
+    Layer(LayerId),
+}
+
+impl LowerEntry {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (dir, name) = text.split_once('/')?;
+        match (dir, name) {
+            (LINKS, link) => LinkId::parse(link.as_bytes()).map(Self::Link),
+            (id, DIFF) => id.parse().ok().map(Self::Layer),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the layer `id` with the short name `link`.
+    pub(crate) fn names(&self, id: &LayerId, link: Option<&LinkId>) -> bool {
+        match self {
+            Self::Link(named) => Some(named) == link,
+            Self::Layer(named) => named == id,
+        }
+    }
+
+    fn layer(&self, links: &mut Links<'_>) -> Result<LayerId> {
+        match self {
+            Self::Link(link) => links.layer(link),
+            Self::Layer(id) => Ok(id.clone()),
+        }
+    }
+}
+
+impl fmt::Display for LowerEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(link) => write!(f, "{LINKS}/{link}"),
+            Self::Layer(id) => write!(f, "{id}/{DIFF}"),
+        }
+    }
+}
+
+/// What one layer contributes to the mount of a layer above it: a directory.
+///
+/// Layers that are kept as an image, and have to be mounted to be read, become another form of this type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lower {
+    pub(crate) layer: LayerId,
+    pub(crate) directory: PathBuf,
+}
+
+/// The entries of the layer's `lower` file, uppermost first; none for a base layer.
+///
+/// # Errors
+/// `Io` when the file cannot be read or understood.
+pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Vec<LowerEntry>> {
+    let (path, text) = contents(layout, id)?;
+    parse(&text).map_err(|entry| malformed(&path, &entry))
+}
+
+/// The first entry of the layer's `lower` file, its direct parent; `None` for a base layer.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn first(layout: &Layout, id: &LayerId) -> Result<Option<LowerEntry>> {
+    let (path, text) = contents(layout, id)?;
+    let first = text.split(|byte| *byte == b':').next().unwrap_or_default();
+    let entries = parse(first).map_err(|entry| malformed(&path, &entry))?;
+    Ok(entries.into_iter().next())
+}
+
+/// The contents of a `lower` file for a child of `parent`, and how many layers it names.
+pub(crate) fn for_child(layout: &Layout, parent: &LayerId, link: &LinkId) -> Result<(String, usize)> {
+    let below = read(layout, parent)?;
+    let mut text = format!("{LINKS}/{link}");
+    for entry in &below {
+        text.push(':');
+        text.push_str(&entry.to_string());
+    }
+    Ok((text, below.len() + 1))
+}
+
+/// The direct parent of the layer; `None` for a base layer.
+pub(crate) fn parent(layout: &Layout, id: &LayerId) -> Result<Option<LayerId>> {
+    first(layout, id)?.map(|entry| entry.layer(&mut Links::new(layout))).transpose()
+}
+
+/// Every layer below, uppermost first.
+///
+/// # Errors
+/// `Io` naming the layer that is missing.
+pub(crate) fn resolve(layout: &Layout, id: &LayerId) -> Result<Vec<Lower>> {
+    let mut links = Links::new(layout);
+    let below = read(layout, id)?;
+    below.iter().map(|entry| open(layout, entry.layer(&mut links)?)).collect()
+}
+
+fn open(layout: &Layout, layer: LayerId) -> Result<Lower> {
+    let directory = layout.diff(&layer);
+    match fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(Lower { layer, directory }),
+        Ok(_) => Err(Error::syscall("open lower layer", directory, Errno::ENOTDIR)),
+        Err(error) => Err(Error::io("open lower layer", directory, error)),
+    }
+}
+
+fn contents(layout: &Layout, id: &LayerId) -> Result<(PathBuf, Vec<u8>)> {
+    let path = layout.layer(id).join(LOWER);
+    match fs::read(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path, Vec::new())),
+        Err(error) => Err(Error::io("read", path, error)),
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Vec<LowerEntry>, String> {
+    let text = text.trim_ascii_end();
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entry =
+        |entry: &[u8]| LowerEntry::parse(entry).ok_or_else(|| String::from_utf8_lossy(entry).into_owned());
+    text.split(|byte| *byte == b':').map(entry).collect()
+}
+
+fn malformed(path: &Path, entry: &str) -> Error {
+    let detail = format!("{entry:?} is neither {LINKS}/LINK nor ID/{DIFF}");
+    Error::new(ErrorKind::Io, "read").path(path).detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(text: &str) -> LowerEntry {
+        LowerEntry::Link(LinkId::parse(text.as_bytes()).unwrap())
+    }
+
+    fn layer(text: &str) -> LowerEntry {
+        LowerEntry::Layer(text.parse().unwrap())
+    }
+
+    #[test]
+    fn both_forms_are_read() {
+        let table = [
+            ("", vec![]),
+            ("\n", vec![]),
+            ("l/ABC", vec![link("ABC")]),
+            ("l/ABC:l/DEF", vec![link("ABC"), link("DEF")]),
+            ("abc-1/diff:l/DEF\n", vec![layer("abc-1"), link("DEF")]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse(text.as_bytes()).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_named() {
+        for (text, named) in [
+            (":", ""),
+            ("l/ABC:", ""),
+            ("l/", "l/"),
+            ("l/../x", "l/../x"),
+            ("l/ABC:../abc/diff", "../abc/diff"),
+            ("/abc/diff", "/abc/diff"),
+            ("abc/diff1", "abc/diff1"),
+            ("abc/x/diff", "abc/x/diff"),
+            ("abc", "abc"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err(), named, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        for entry in [link("ABC"), layer("abc")] {
+            assert_eq!(parse(entry.to_string().as_bytes()).unwrap(), [entry]);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Mounting through a file-system context: one parameter for each directory, nothing joined, nothing limited to a page.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use graphdriver_core::{Error, Result};
+use graphdriver_sys::mount_api::{
+    FsContext, FsError, MountAttr, Propagation, SetAttrFlags, mount_setattr, move_mount,
+};
+
+use super::{Dialect, OverlayMount, escape, failed, open_directory};
+
+/// The longest string that `fsconfig(2)` takes, in bytes.
+const MAX_STRING: usize = 255;
+
+pub(super) fn attach(mount: &OverlayMount<'_>, dialect: Dialect) -> Result<()> {
+    let target = open_directory(mount.target)?;
+    let detached = {
+        let context = configure(mount, dialect)?;
+        context.create().map_err(|error| refused("mount overlay", mount.target, error))?;
+        context.mount(mount.attributes.flags).map_err(|error| refused("fsmount", mount.target, error))?
+    };
+    move_mount(&detached, &target, c"").map_err(|errno| failed("move_mount", mount.target, errno))?;
+    // Below a shared mount the new one became shared when it was attached.
+    let private = MountAttr { propagation: Some(Propagation::Private), ..MountAttr::default() };
+    mount_setattr(&detached, c"", SetAttrFlags::EMPTY_PATH, &private).map_err(|errno| {
+        if let Err(error) = super::detach(mount.target) {
+            tracing::warn!(error = %error.report(), "a mount that is not private stays");
+        }
+        failed("mount_setattr", mount.target, errno)
+    })
+}
+
+/// Whether the kernel knows `userxattr`; false where that cannot be found out before mounting.
+pub(crate) fn knows_userxattr() -> bool {
+    FsContext::open(c"overlay").is_ok_and(|context| context.set_flag(c"userxattr").is_ok())
+}
+
+fn configure(mount: &OverlayMount<'_>, dialect: Dialect) -> Result<FsContext> {
+    let failed = |error| refused("configure overlay mount", mount.target, error);
+    let context = FsContext::open(c"overlay").map_err(failed)?;
+    context.set_string(c"source", c"overlay").map_err(failed)?;
+    for lower in mount.lowers {
+        set_directory(&context, c"lowerdir+", lower, lower.as_os_str().as_bytes())?;
+    }
+    if let Some(upper) = mount.upper {
+        set_directory(&context, c"upperdir", upper.directory, &escape(upper.directory, b"\\"))?;
+        set_directory(&context, c"workdir", upper.work, &escape(upper.work, b"\\"))?;
+    }
+    for (key, value) in mount.parameters(dialect) {
+        let set = match value {
+            Some(value) => context.set_string(key, value),
+            None => context.set_flag(key),
+        };
+        set.map_err(failed)?;
+    }
+    if let Some(label) = mount.label {
+        context.set_string(c"context", label).map_err(failed)?;
+    }
+    Ok(context)
+}
+
+/// Names a directory by its path, by which mountinfo shows it, or by descriptor where the path is too long.
+fn set_directory(context: &FsContext, key: &CStr, path: &Path, text: &[u8]) -> Result<()> {
+    let refused = |error| refused("configure overlay mount", path, error);
+    if text.len() <= MAX_STRING {
+        return context.set_string(key, text).map_err(refused);
+    }
+    let directory = open_directory(path)?;
+    // From Linux 6.13; with descriptors like this one not in all versions.
+    context.set_fd(key, &directory).or_else(|_| {
+        let name = format!("/proc/thread-self/fd/{}", directory.as_fd().as_raw_fd());
+        context.set_string(key, name.as_str()).map_err(refused)
+    })
+}
+
+fn refused(operation: &'static str, path: &Path, error: FsError) -> Error {
+    failed(operation, path, error.errno).source(error)
+}

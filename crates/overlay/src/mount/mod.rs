@@ -1,0 +1,190 @@
+//! Making an overlay mount, whatever the paths and however many layers.
+//!
+//! Two ways ([`MountApi`]): the file-system context of newer kernels, and mount(2). Which one the kernel takes, and which
+//! parameters it knows, is found by [`probe`](crate::probe) and held in a [`Dialect`].
+
+mod attributes;
+mod classic;
+mod context;
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use graphdriver_archive::whiteout::OverlayXattrs;
+use graphdriver_archive::{self as archive, RootDir};
+use graphdriver_core::{Error, ErrorKind, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+
+pub(crate) use attributes::Attributes;
+pub(crate) use context::knows_userxattr;
+
+pub(crate) const NEEDS_PRIVILEGE: &str =
+    "mounting needs root, of the host or (from Linux 5.11) of a user namespace";
+
+/// How overlay mounts are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountApi {
+    /// A file-system context (`fsopen(2)`) and one `lowerdir+` parameter for each layer: Linux 6.7.
+    FsContext,
+    /// `mount(2)` with all layers in one string, which may be as long as a memory page. Where it would be longer, the
+    /// directories are opened and named by the numbers of their descriptors.
+    Mount,
+}
+
+/// What the kernel that runs understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dialect {
+    pub(crate) api: MountApi,
+    /// `redirect_dir`, `metacopy` and `index` are known (Linux 4.19), so they can be switched off.
+    pub(crate) switches: bool,
+    /// `volatile` is known (Linux 5.10).
+    pub(crate) volatile: bool,
+    /// Where overlay keeps its marks. In a user namespace mounts need the parameter `userxattr` (Linux 5.11).
+    pub(crate) xattrs: OverlayXattrs,
+}
+
+/// An overlay mount to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverlayMount<'a> {
+    /// The directories below, uppermost first; at least one, at least two where there is no upper directory.
+    pub(crate) lowers: &'a [Cow<'a, Path>],
+    /// Where what is written goes.
+    pub(crate) upper: Option<Upper<'a>>,
+    /// The directory to mount on; absolute.
+    pub(crate) target: &'a Path,
+    /// Leave out flushing, where the kernel can.
+    pub(crate) volatile: bool,
+    /// SELinux label for all files.
+    pub(crate) label: Option<&'a str>,
+    /// Read-only and the like.
+    pub(crate) attributes: Attributes,
+}
+
+/// The writable part of an overlay mount.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upper<'a> {
+    pub(crate) directory: &'a Path,
+    /// Overlay's own directory, on the same file system.
+    pub(crate) work: &'a Path,
+}
+
+/// A parameter other than the directories.
+type Parameter = (&'static CStr, Option<&'static CStr>);
+
+impl OverlayMount<'_> {
+    /// Makes the mount, with private propagation: what is mounted inside stays in this mount namespace.
+    ///
+    /// # Errors
+    /// By the error number, with the kernel's own words where it has any: `PermissionDenied`, `NotSupported` when there is no overlay in
+    /// this kernel, otherwise `Io`.
+    pub(crate) fn attach(&self, dialect: Dialect) -> Result<()> {
+        if let Some(upper) = self.upper {
+            forget_volatile(upper.work)?;
+        }
+        match dialect.api {
+            MountApi::FsContext => context::attach(self, dialect),
+            MountApi::Mount => classic::attach(self, dialect),
+        }
+    }
+
+    /// What is asked for besides the directories.
+    fn parameters(&self, dialect: Dialect) -> Vec<Parameter> {
+        let mut parameters: Vec<Parameter> = Vec::new();
+        match (dialect.xattrs, self.upper) {
+            // Switches off, by itself, what the others would.
+            (OverlayXattrs::User, _) => parameters.push((c"userxattr", None)),
+            // Renamed directories and changed metadata are then stored in full, so that the upper directory is the layer.
+            (OverlayXattrs::Trusted, Some(_)) if dialect.switches => parameters.extend([
+                (c"index", Some(c"off")),
+                (c"redirect_dir", Some(c"off")),
+                (c"metacopy", Some(c"off")),
+            ]),
+            // Nothing can be written, so following what other programs left (redirects too, which this implies) is safe.
+            (OverlayXattrs::Trusted, None) if dialect.switches => {
+                parameters.push((c"metacopy", Some(c"on")));
+            }
+            (OverlayXattrs::Trusted, _) => {}
+        }
+        if self.volatile && dialect.volatile && self.upper.is_some() {
+            parameters.push((c"volatile", None));
+        }
+        parameters
+    }
+}
+
+/// Removes the mark that a volatile mount leaves, for which the kernel would refuse to use the directories again.
+fn forget_volatile(work: &Path) -> Result<()> {
+    let mark = Path::new("work/incompat/volatile");
+    if fs::symlink_metadata(work.join(mark)).is_err() {
+        return Ok(());
+    }
+    Ok(RootDir::open(work)?.remove_all(mark)?)
+}
+
+/// Unmounts what is mounted at `target`, now or when the last file in it is closed. Nothing being mounted is fine.
+pub(crate) fn detach(target: &Path) -> Result<()> {
+    match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(Error::syscall("umount2", target, errno)),
+    }
+}
+
+/// A directory to be named in a mount.
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(|errno| Error::syscall("open", path, errno))
+}
+
+/// `path` with a backslash before each byte of `special`, which overlay takes away again.
+fn escape(path: &Path, special: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(path.as_os_str().len());
+    for byte in path.as_os_str().as_bytes() {
+        if special.contains(byte) {
+            escaped.push(b'\\');
+        }
+        escaped.push(*byte);
+    }
+    escaped
+}
+
+/// The failure of `call` while mounting at `target`.
+fn failed(call: &'static str, target: &Path, errno: Errno) -> Error {
+    let error = Error::new(kind(errno), call).path(target).source(io::Error::from(errno));
+    match errno {
+        Errno::ENODEV => error.detail("the kernel has no overlay file system; its module may be missing"),
+        Errno::EPERM => error.detail(NEEDS_PRIVILEGE),
+
+        _ => error,
+    }
+}
+
+fn kind(errno: Errno) -> ErrorKind {
+    match errno {
+        Errno::ENODEV => ErrorKind::NotSupported,
+        _ => archive::ErrorKind::of_errno(errno).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_bytes_get_a_backslash() {
+        for (path, expected) in [
+            ("/plain/path with space", "/plain/path with space"),
+            ("/a:b,c\\d", "/a\\:b\\,c\\\\d"),
+            ("/new\nline\"'", "/new\nline\"'"),
+        ] {
+            assert_eq!(escape(Path::new(path), b"\\:,"), expected.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What killed processes leave, and that it is gone or mended afterwards.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use graphdriver_core::{ErrorKind, Graph, MountOptions};
+use support::{Store, base, id, names, on, write};
+
+/// Tells a child process where its store is.
+const ROOT: &str = "OVERLAY_TEST_ROOT";
+
+/// Runs the test `name` once more in a child process, which takes the other half of the test: says `ready` and goes on until it is killed.
+fn start(name: &str, store: &Store) -> Child {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .env(ROOT, store.dir())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.ends_with("ready")), "the child did not begin");
+    child
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The store of the parent process, in a child process.
+fn parents_store() -> Option<Graph> {
+    env::var_os(ROOT).map(|root| support::open_at(Path::new(&root)))
+}
+
+/// Every layer is complete, and nothing but layers is left.
+fn check(store: &Store, graph: &Graph) {
+    let home = store.home();
+    let layers = graph.layers().unwrap();
+    let mut links = BTreeSet::new();
+    for layer in &layers {
+        let dir = home.join(layer);
+        for part in ["diff", "work", "merged"] {
+            assert!(dir.join(part).is_dir(), "{layer} has no {part}");
+        }
+        let link = fs::read_to_string(dir.join("link")).unwrap();
+        let target = fs::read_link(home.join("l").join(&link)).unwrap();
+        assert_eq!(target, Path::new("..").join(layer).join("diff"));
+        links.insert(link);
+        if let Some(parent) = graph.parent(layer).unwrap() {
+            assert!(graph.exists(&parent).unwrap(), "{layer} lacks its parent {parent}");
+        }
+        let mount = graph.mount(layer, &MountOptions::default()).unwrap();
+        fs::write(mount.path().join("written"), "").unwrap();
+        mount.unmount().unwrap();
+    }
+    assert_eq!(names(home.join("l")), links.into_iter().collect::<Vec<_>>());
+    assert_eq!(names(home.join("tempdirs")), [""; 0]);
+    let others = names(&home).into_iter().filter(|name| name.parse().is_ok_and(|id| !layers.contains(&id)));
+    assert_eq!(others.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn links_of_layers_that_never_came_to_be_are_removed() {
+    let store = Store::new();
+    let (graph, home) = (store.open(), store.home());
+    graph.create(&id("layer"), &base()).unwrap();
+    let link = fs::read_to_string(home.join("layer/link")).unwrap();
+    // One layer was being made or removed, and of another a directory is left that has the link of an existing one.
+    for (temp, link) in [("aaa", "DANGLING"), ("bbb", link.as_str())] {
+        let layer = home.join("tempdirs").join(format!("temp-dir-{temp}/layer"));
+        fs::create_dir_all(layer.join("diff")).unwrap();
+        fs::write(layer.join("link"), link).unwrap();
+        fs::write(home.join("tempdirs").join(format!("lock-{temp}")), "").unwrap();
+    }
+    symlink("../gone/diff", home.join("l/DANGLING")).unwrap();
+    drop(graph);
+    let graph = store.open();
+    assert_eq!(names(home.join("l")), [link]);
+    check(&store, &graph);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn layers_are_complete_or_absent_after_a_kill() {
+    if let Some(graph) = parents_store() {
+        return make_and_remove_layers(&graph);
+    }
+    let store = Store::new();
+    let graph = store.open();
+    graph.create(&id("base"), &base()).unwrap();
+    write(&graph, "base", "file", "base");
+    for round in 0..40 {
+        let child = start("layers_are_complete_or_absent_after_a_kill", &store);
+        sleep(Duration::from_micros(400 * round));
+        kill(child);
+        check(&store, &store.open());
+    }
+    for layer in graph.layers().unwrap().into_iter().filter(|layer| *layer != id("base")) {
+        graph.remove(&layer).unwrap();
+    }
+    check(&store, &graph);
+}
+
+fn make_and_remove_layers(graph: &Graph) {
+    println!("ready");
+    for number in 0.. {
+        let layer = id(&format!("child-{}-{number}", std::process::id()));
+        graph.create(&layer, &on("base")).unwrap();
+        let mount = graph.mount(&layer, &MountOptions::default()).unwrap();
+        fs::write(mount.path().join("file"), "child").unwrap();
+        mount.unmount().unwrap();
+        if number % 3 != 0 {
+            graph.remove(&layer).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn mounts_of_killed_processes_are_given_back() {
+    if let Some(graph) = parents_store() {
+        return mount_layers(&graph);
+    }
+    let store = Store::new();
+    let graph = store.open();
+    for layer in ["used", "cleaned", "removed"] {
+        graph.create(&id(layer), &base()).unwrap();
+    }
+    let child = start("mounts_of_killed_processes_are_given_back", &store);
+    for layer in ["used", "cleaned", "removed"] {
+        assert_eq!(graph.remove(&id(layer)).unwrap_err().kind(), ErrorKind::LayerInUse);
+    }
+    graph.cleanup().unwrap();
+    assert_eq!(names(store.home().join("cleaned/merged")), ["file"], "cleanup took a mount that was in use");
+    kill(child);
+    let mount = graph.mount(&id("used"), &MountOptions::default()).unwrap();
+    assert_eq!(fs::read_to_string(mount.path().join("file")).unwrap(), "child");
+    graph.remove(&id("removed")).unwrap();
+    graph.cleanup().unwrap();
+    assert!(names(store.home().join("cleaned/merged")).is_empty());
+    assert_eq!(names(mount.path()), ["file"], "cleanup took a mount that was in use");
+    mount.unmount().unwrap();
+    check(&store, &graph);
+}
+
+fn mount_layers(graph: &Graph) {
+    let mounts = ["used", "cleaned", "removed"].map(|layer| {
+        let mount = graph.mount(&id(layer), &MountOptions::default()).unwrap();
+        fs::write(mount.path().join("file"), "child").unwrap();
+        mount
+    });
+    println!("ready");
+    sleep(Duration::from_secs(3600));
+    drop(mounts);
+}
