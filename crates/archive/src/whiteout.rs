@@ -24,6 +24,8 @@ pub const LINK_DIR: &[u8] = b".wh..wh.plnk";
 
 /// The namespace of overlay's own extended attributes, which depends on who mounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "GetOverlayXattr")]
+#[doc(alias = "NeedsUserXAttr")]
 pub enum OverlayXattrs {
     /// `trusted.overlay.*`: mounts made by the initial user namespace's root.
     #[default]

@@ -3,6 +3,7 @@
 /// What a driver can do on this kernel, file system and configuration, found by probing when it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
+#[doc(alias = "CapabilityDriver")]
 pub struct Capabilities {
     /// Changes and diff of a layer against its parent cost what changed, not what the trees hold.
     pub native_diff: bool,

@@ -29,6 +29,8 @@ use crate::powers::{AdditionalLayers, Dedup, FileGetter, IdShift, NativeDiff, St
 /// [`create`](Self::create) of layers with that user's ids works without.
 #[doc(alias = "ProtoDriver")]
 #[doc(alias = "DiffDriver")]
+#[doc(alias = "TemplateDriver")]
+#[doc(alias = "CapabilityDriver")]
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// The name, as in [`Registry`](crate::Registry) and as the home's directory.
     #[doc(alias = "String")]
@@ -62,6 +64,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`create`](Self::create); `ParentUnknown` for a missing template too.
     #[doc(alias = "CreateFromTemplate")]
+    #[doc(alias = "NaiveCreateFromTemplate")]
     fn create_from_template(&self, id: &LayerId, template: &LayerId, options: &CreateOptions) -> Result<()>;
 
     /// Removes the layer and its contents. The layer is gone at once (renamed aside), its contents before the call returns.
@@ -149,6 +152,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     fn additional_layers(&self) -> Option<&dyn AdditionalLayers>;
 
     /// Reading files of a layer without mounting it, if the driver can.
+    #[doc(alias = "DiffGetter")]
     fn file_getter(&self) -> Option<&dyn FileGetter>;
 
     /// Sharing equal files' blocks, if the driver can.
@@ -190,10 +194,13 @@ pub struct CreateOptions {
     /// What the layer is for.
     pub kind: LayerKind,
     /// Limits; only for `ReadWrite` layers.
+    #[doc(alias = "StorageOpt")]
     pub quota: Quota,
     /// SELinux label for the files of the layer.
+    #[doc(alias = "MountLabel")]
     pub label: Option<String>,
     /// The maps under which the layer will be used: its root directory is owned by their root.
+    #[doc(alias = "IDMappings")]
     pub id_maps: IdMaps,
 }
 
@@ -213,10 +220,14 @@ pub struct MountOptions {
     /// Leave out all flushing for the upper layer (Linux 5.10); ignored where the kernel cannot.
     pub volatile: bool,
     /// SELinux label of all files of the mount.
+    #[doc(alias = "MountLabel")]
     pub label: Option<String>,
     /// Show owners through these maps where the driver can.
+    #[doc(alias = "UidMaps")]
+    #[doc(alias = "GidMaps")]
     pub id_maps: IdMaps,
     /// Further mount options, as for `mount(8) -o`; each driver documents which it takes.
+    #[doc(alias = "MountOpts.Options")]
     pub extra: Vec<String>,
     /// The reference outlives this process, until a [`put`](Driver::put) of any process gives it back.
     pub persistent: bool,
@@ -233,6 +244,7 @@ impl MountOptions {
 ///
 /// Dropping it deletes too, and only logs a failure; what stays then goes at the next opening of the home.
 #[must_use = "the contents of the layer are still on disk"]
+#[doc(alias = "CleanupTempDirFunc")]
 pub struct DeferredRemoval {
     delete: Option<Box<dyn FnOnce() -> Result<()> + Send>>,
 }

@@ -53,6 +53,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Whether automatic selection skips a driver that fails so.
+    #[doc(alias = "IsDriverNotSupported")]
+    #[doc(alias = "ErrUnSupported")]
+    #[doc(alias = "NotSupported")]
     pub fn is_unsupported(self) -> bool {
         matches!(self, Self::NotSupported | Self::Prerequisites | Self::IncompatibleFs)
     }
@@ -76,6 +79,7 @@ impl From<archive::ErrorKind> for ErrorKind {
 ///
 /// `Display` prints one line without the cause; the cause, down to the kernel's own text, is in [`source`](StdError::source).
 /// [`report`](Self::report) prints the whole chain.
+#[doc(alias = "NotSupportedError")]
 pub struct Error(Box<Inner>);
 
 struct Inner {

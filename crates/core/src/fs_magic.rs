@@ -28,80 +28,118 @@ macro_rules! magic_numbers {
 // print, and the kernel's where Go has none.
 magic_numbers! {
     /// AUFS, the union file system.
+    #[doc(alias = "FsMagicAufs")]
     AUFS = 0x6175_6673, "aufs";
     /// btrfs.
+    #[doc(alias = "FsMagicBtrfs")]
     BTRFS = 0x9123_683E, "btrfs";
     /// cramfs.
+    #[doc(alias = "FsMagicCramfs")]
     CRAMFS = 0x28CD_3D45, "cramfs";
     /// eCryptfs.
+    #[doc(alias = "FsMagicEcryptfs")]
     ECRYPTFS = 0x0000_F15F, "ecryptfs";
     /// EROFS.
+    #[doc(alias = "FsMagicEROFS")]
     EROFS = 0xE0F5_E1E2, "erofs";
     /// ext2, ext3 and ext4 alike.
+    #[doc(alias = "FsMagicExtfs")]
     EXT = 0x0000_EF53, "extfs";
     /// F2FS.
+    #[doc(alias = "FsMagicF2fs")]
     F2FS = 0xF2F5_2010, "f2fs";
     /// Any file system served by a program.
+    #[doc(alias = "FsMagicFUSE")]
     FUSE = 0x6573_5546, "fuse";
     /// IBM Spectrum Scale.
+    #[doc(alias = "FsMagicGPFS")]
     GPFS = 0x4750_4653, "gpfs";
     /// JFFS2.
+    #[doc(alias = "FsMagicJffs2Fs")]
     JFFS2 = 0x0000_72B6, "jffs2";
     /// JFS.
+    #[doc(alias = "FsMagicJfs")]
     JFS = 0x3153_464A, "jfs";
     /// NFS of all versions.
+    #[doc(alias = "FsMagicNfsFs")]
     NFS = 0x0000_6969, "nfs";
     /// overlay.
+    #[doc(alias = "FsMagicOverlay")]
     OVERLAY = 0x794C_7630, "overlayfs";
     /// ramfs.
+    #[doc(alias = "FsMagicRAMFs")]
     RAMFS = 0x8584_58F6, "ramfs";
     /// `ReiserFS`.
+    #[doc(alias = "FsMagicReiserFs")]
     REISERFS = 0x5265_4973, "reiserfs";
     /// SMB 1, by the old driver.
+    #[doc(alias = "FsMagicSmbFs")]
     SMB = 0x0000_517B, "smb";
     /// squashfs.
+    #[doc(alias = "FsMagicSquashFs")]
     SQUASHFS = 0x7371_7368, "squashfs";
     /// tmpfs.
+    #[doc(alias = "FsMagicTmpFs")]
     TMPFS = 0x0102_1994, "tmpfs";
     /// No file system: what the Go drivers say where nothing is known.
+    #[doc(alias = "FsMagicUnsupported")]
     UNSUPPORTED = 0x0000_0000, "unsupported";
     /// Veritas `VxFS`.
+    #[doc(alias = "FsMagicVxFS")]
     VXFS = 0xA501_FCF5, "vxfs";
     /// XFS.
+    #[doc(alias = "FsMagicXfs")]
     XFS = 0x5846_5342, "xfs";
     /// ZFS.
+    #[doc(alias = "FsMagicZfs")]
     ZFS = 0x2FC1_2FC1, "zfs";
     /// Oracle ACFS.
+    #[doc(alias = "FsMagicAcfs")]
     ACFS = 0x6163_6673, "acfs";
     /// AFS, by the kernel.
+    #[doc(alias = "FsMagicAfs")]
     AFS = 0x5346_414F, "afs";
     /// Ceph.
+    #[doc(alias = "FsMagicCephFs")]
     CEPH = 0x00C3_6400, "ceph";
     /// SMB 1, by the cifs driver.
+    #[doc(alias = "FsMagicCIFS")]
     CIFS = 0xFF53_4D42, "cifs";
     /// Fraunhofer parallel file system, today `BeeGFS`.
+    #[doc(alias = "FsMagicFHGFSFs")]
     FHGFS = 0x1983_0326, "fhgfs";
     /// IBRIX.
+    #[doc(alias = "FsMagicIBRIX")]
     IBRIX = 0x0131_11A8, "ibrix";
     /// kAFS.
+    #[doc(alias = "FsMagicKAFS")]
     KAFS = 0x6B41_4653, "k-afs";
     /// Lustre.
+    #[doc(alias = "FsMagicLUSTRE")]
     LUSTRE = 0x0BD0_0BD0, "lustre";
     /// `NetWare`.
+    #[doc(alias = "FsMagicNCP")]
     NCP = 0x0000_564C, "novell";
     /// The control files of the kernel's NFS server.
+    #[doc(alias = "FsMagicNFSD")]
     NFSD = 0x6E66_7364, "nfsd";
     /// OCFS2.
+    #[doc(alias = "FsMagicOCFS2")]
     OCFS2 = 0x7461_636F, "ocfs2";
     /// Panasas.
+    #[doc(alias = "FsMagicPANFS")]
     PANFS = 0xAAD7_AAEA, "panfs";
     /// Parallels shared folders.
+    #[doc(alias = "FsMagicPRLFS")]
     PRLFS = 0x7C7C_6673, "prl_fs";
     /// SMB 2 and 3.
+    #[doc(alias = "FsMagicSMB2")]
     SMB2 = 0xFE53_4D42, "smb2";
     /// Quantum `StorNext`.
+    #[doc(alias = "FsMagicSNFS")]
     SNFS = 0xBEEF_DEAD, "snfs";
     /// `VirtualBox` shared folders.
+    #[doc(alias = "FsMagicVBOXSF")]
     VBOXSF = 0x786F_4256, "vboxsf";
 }
 

@@ -26,6 +26,7 @@ pub struct Graph {
 
 impl Graph {
     /// The layers that `driver` keeps.
+    #[doc(alias = "NewNaiveDiffDriver")]
     pub fn new(driver: Arc<dyn Driver>) -> Self {
         Self { driver }
     }
@@ -113,6 +114,7 @@ impl Graph {
     /// `LayerUnknown`; `InvalidArchive` and `PathEscape` naming the entry; `NoSpace`; `Io`. A layer that was empty is empty again after an error where the driver applies
     /// natively; otherwise what was unpacked until then stays.
     #[doc(alias = "ApplyDiff")]
+    #[doc(alias = "NaiveDiffDriverWithApply")]
     pub fn apply(&self, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Applied> {
         let named = |error| with_names(error, &*self.driver, id);
         if let Some(native) = self.driver.native_diff()

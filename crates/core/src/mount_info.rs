@@ -60,6 +60,7 @@ pub fn mounts() -> Result<Vec<MountEntry>> {
 ///
 /// # Errors
 /// As [`mounts`]; `false` for a path that does not exist.
+#[doc(alias = "Mounted")]
 pub fn is_mounted(path: impl AsRef<Path>) -> Result<bool> {
     let Some(path) = kernel_path(path.as_ref())? else { return Ok(false) };
     Ok(mounts()?.iter().any(|mount| mount.mount_point == path))

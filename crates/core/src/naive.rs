@@ -59,6 +59,7 @@ pub fn diff_size(graph: &Graph, id: &LayerId, base: Option<&LayerId>) -> Result<
 ///
 /// # Errors
 /// As [`Graph::apply`]. What was unpacked before an error stays.
+#[doc(alias = "ApplyUncompressedLayer")]
 pub fn apply(
     graph: &Graph,
     id: &LayerId,

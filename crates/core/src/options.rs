@@ -16,6 +16,9 @@ const FAMILIES: [&[&str]; 6] =
 /// What is before the first dot of the key says which driver the option is meant for; without it, it is meant for every driver. Keys are taken in lower case, white space around key and value is dropped, and the value may
 /// have any character, `=` too.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias = "ParseDriverOption")]
+#[doc(alias = "ParseKeyValueOpt")]
+#[doc(alias = "ParseStorageOptKeyValue")]
 pub struct DriverOption {
     driver: Option<String>,
     key: String,

@@ -17,6 +17,9 @@ use crate::layer_id::LayerId;
 /// Diff operations that a driver does better than mounting two layers and walking both.
 ///
 /// `Ok(None)` means "not for this pair of layers, or not in this state": the caller then takes the naive way.
+#[doc(alias = "DiffDriver")]
+#[doc(alias = "Differ")]
+#[doc(alias = "ApplyDiffProtoDriver")]
 pub trait NativeDiff: Send + Sync {
     /// The change set of `id` against `base` as an uncompressed tar; the whole tree when `base` is `None`.
     ///
@@ -40,6 +43,7 @@ pub trait NativeDiff: Send + Sync {
     ///
     /// # Errors
     /// `LayerUnknown`; `InvalidArchive`; `PathEscape`; `NoSpace`; `Io`. An empty layer is empty again after an error.
+    #[doc(alias = "ErrApplyDiffFallback")]
     fn apply(&self, id: &LayerId, tar: &mut dyn Read, options: &LayerApplyOptions)
     -> Result<Option<Applied>>;
 }
@@ -49,6 +53,7 @@ pub trait NativeDiff: Send + Sync {
 #[doc(alias = "ApplyDiffOpts")]
 pub struct LayerApplyOptions {
     /// Owners in the archive are the container's; they are stored as these maps' host ids.
+    #[doc(alias = "Mappings")]
     pub id_maps: IdMaps,
     /// Keep the calling process's ids where an owner cannot be set, in addition to the driver's own option of this name.
     pub ignore_chown_errors: bool,
@@ -74,6 +79,7 @@ pub trait StagedApply: Send + Sync {
 
 /// A filled layer without a name. Dropping it removes it.
 #[must_use = "a staged layer that is not committed is removed"]
+#[doc(alias = "StagedAddition")]
 pub trait StagedLayer: fmt::Debug + Send {
     /// What unpacking did.
     fn applied(&self) -> Applied;
@@ -112,6 +118,7 @@ pub trait AdditionalLayers: Send + Sync {
 }
 
 /// One layer of an additional layer store, in use until dropped.
+#[doc(alias = "Release")]
 pub trait AdditionalLayer: fmt::Debug + Send {
     /// Makes a layer of the home from it.
     ///
@@ -135,6 +142,7 @@ pub trait AdditionalLayer: fmt::Debug + Send {
 
 /// Reading single files of a layer without mounting it.
 #[doc(alias = "DiffGetterDriver")]
+#[doc(alias = "FileGetCloser")]
 pub trait FileGetter: Send + Sync {
     /// Opens the file `path` as the mounted layer would show it.
     ///
@@ -149,6 +157,8 @@ pub trait Dedup: Send + Sync {
     ///
     /// # Errors
     /// `LayerUnknown`; `Io`.
+    #[doc(alias = "DedupArgs")]
+    #[doc(alias = "DedupResult")]
     fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64>;
 
     /// The directories that are looked at for one layer.
@@ -160,6 +170,8 @@ pub trait Dedup: Send + Sync {
 
 /// By what candidates for sharing are found; the kernel compares bytes in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "DedupOptions")]
+#[doc(alias = "DedupHashMethod")]
 pub enum DedupHash {
     /// CRC-64 of the contents.
     Crc,

@@ -13,11 +13,14 @@ use crate::fs_magic::retry_on_interrupt;
 ///
 /// Names, links and parents of layers are always flushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "ParseSyncMode")]
 pub enum SyncMode {
     /// Contents are left to the kernel, which writes them within half a minute or so.
     #[default]
+    #[doc(alias = "SyncModeNone")]
     None,
     /// The file system is flushed before a filled layer counts as complete.
+    #[doc(alias = "SyncModeFilesystem")]
     Filesystem,
 }
 

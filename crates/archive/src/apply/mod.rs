@@ -76,6 +76,7 @@ const MAX_DEFAULT_THREADS: usize = 4;
 #[doc(alias = "Unpack")]
 #[doc(alias = "ApplyLayer")]
 #[doc(alias = "Untar")]
+#[doc(alias = "ApplyUncompressedLayer")]
 pub fn apply(root: &RootDir, archive: &mut dyn Read, options: &ApplyOptions) -> Result<Applied> {
     let limits = Limits::of_process();
     let writers = Writers::new(threads(options), limits.open_files);

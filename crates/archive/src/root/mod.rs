@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// Paths given to the methods are relative to the root; a leading `/` is ignored. Cloning shares the descriptor.
 #[derive(Clone, Debug)]
+#[doc(alias = "chrootarchive")]
 pub struct RootDir {
     fd: Arc<OwnedFd>,
     path: Arc<Path>,

@@ -15,6 +15,7 @@ pub struct OpenOptions {
     /// The directory for what does not outlive the machine's uptime, best on a tmpfs; all programs that use one `root` must name the same.
     pub run_root: PathBuf,
     /// Options of all drivers; each takes [those meant for it](DriverOption::is_for).
+    #[doc(alias = "DriverOptions")]
     pub options: Vec<DriverOption>,
     /// In which order drivers are tried where there is no home yet; empty for [`DEFAULT_PRIORITY`](crate::DEFAULT_PRIORITY). Drivers that are not
     /// [automatic](crate::DriverEntry::automatic) have their turn where they are named here.

@@ -15,6 +15,7 @@ pub use selection::DEFAULT_PRIORITY;
 
 /// How a driver is found and opened: what a driver crate gives to the [`Registry`], as a constant.
 #[derive(Clone, Copy)]
+#[doc(alias = "InitFunc")]
 pub struct DriverEntry {
     /// The names that the driver answers to; the first is its own. The name it is opened by is also the name of its home.
     pub names: &'static [&'static str],
@@ -81,6 +82,7 @@ impl Registry {
     }
 
     /// The driver that answers to `name`.
+    #[doc(alias = "IsRegistered")]
     pub fn find(&self, name: &str) -> Option<&DriverEntry> {
         self.entries.iter().find(|entry| entry.names.contains(&name))
     }

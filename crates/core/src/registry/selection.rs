@@ -43,6 +43,8 @@ impl Registry {
 
     /// The names, sorted, of all homes in `root`: directories that have the name of a driver and are not empty.
     #[doc(alias = "ScanPriorDrivers")]
+    #[doc(alias = "HasPriorDriver")]
+    #[doc(alias = "IsInitialized")]
     pub fn homes(&self, root: &Path) -> Vec<&'static str> {
         self.homes_where(root, |_| true)
     }
