@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use super::number::{self, Timestamp};
-use super::pax::{RecordError, Records, XATTR_PREFIX};
+use super::pax::{RecordError, Records, xattr_name};
 use super::sparse::{self, Pairs, Segment, SparseError};
 use crate::xattrs::Xattr;
 
@@ -78,8 +78,8 @@ impl Extended {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), ExtendedError> {
-        if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
-            return self.push_xattr(name, value);
+        if let Some(name) = xattr_name(key) {
+            return self.push_xattr(&name, value);
         }
         match key {
             b"path" => self.path = text(key, value)?,

@@ -4,7 +4,7 @@
 //! at newlines, which breaks binary values such as capabilities and ACLs.)
 
 /// Key prefix of extended attributes; the attribute's name follows it.
-pub(crate) const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
+const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
 /// The records of one extended header, first to last; stops with an error at the first that is malformed.
 pub(crate) struct Records<'a> {
@@ -78,6 +78,41 @@ pub(crate) fn push_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
+/// The key of the record for the extended attribute `name`.
+///
+/// Keys end at the first `=`, so one in the name is written `%3D`, as GNU tar does. It also writes `%25` for each percent sign; here only for those that
+/// would else be read as a code, because other programs know of none.
+pub(crate) fn xattr_key(name: &[u8]) -> Vec<u8> {
+    let mut key = XATTR_PREFIX.to_vec();
+    for (at, byte) in name.iter().enumerate() {
+        match byte {
+            b'=' => key.extend_from_slice(EQUALS_CODE),
+            b'%' if is_code(&name[at..]) => key.extend_from_slice(PERCENT_CODE),
+            byte => key.push(*byte),
+        }
+    }
+    key
+}
+
+/// The name of the extended attribute that the record with this key holds; `None` when it is for something else.
+pub(crate) fn xattr_name(key: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = key.strip_prefix(XATTR_PREFIX)?;
+    let mut name = Vec::with_capacity(rest.len());
+    while let [first, after @ ..] = rest {
+        let byte = if rest.starts_with(EQUALS_CODE) { b'=' } else { *first };
+        name.push(byte);
+        rest = if is_code(rest) { &rest[PERCENT_CODE.len()..] } else { after };
+    }
+    Some(name)
+}
+
+const EQUALS_CODE: &[u8] = b"%3D";
+const PERCENT_CODE: &[u8] = b"%25";
+
+fn is_code(text: &[u8]) -> bool {
+    text.starts_with(EQUALS_CODE) || text.starts_with(PERCENT_CODE)
+}
+
 fn decimal_digits(number: usize) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
@@ -132,7 +167,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn attribute_names_are_coded_as_gnu_tar_does() {
+        for (name, key) in [
+            (&b"user.plain"[..], &b"SCHILY.xattr.user.plain"[..]),
+            (b"user.a=b", b"SCHILY.xattr.user.a%3Db"),
+            (b"user.50%", b"SCHILY.xattr.user.50%"),
+            (b"user.%3D%25", b"SCHILY.xattr.user.%253D%2525"),
+        ] {
+            assert_eq!(xattr_key(name), key);
+            assert_eq!(xattr_name(key).unwrap(), name);
+        }
+        assert_eq!(xattr_name(b"SCHILY.xattr.user.50%25").unwrap(), b"user.50%");
+        assert_eq!(xattr_name(b"SCHILY.acl.access"), None);
+    }
+
     proptest! {
+        #[test]
+        fn attribute_names_come_back(name in "[%=23D5a]{0,12}") {
+            let key = xattr_key(name.as_bytes());
+            prop_assert!(!key.contains(&b'='));
+            prop_assert_eq!(xattr_name(&key).unwrap(), name.as_bytes());
+        }
+
         #[test]
         fn what_is_written_is_read(
             pairs in prop::collection::vec(("[^=]{1,20}", prop::collection::vec(any::<u8>(), 0..300)), 0..10)

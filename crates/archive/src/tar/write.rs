@@ -3,7 +3,7 @@
 use tar::{EntryType, Header};
 
 use super::number::Timestamp;
-use super::pax::{XATTR_PREFIX, push_record};
+use super::pax::{push_record, xattr_key};
 use crate::xattrs::Xattr;
 
 /// Everything in a tar is padded to a multiple of this.
@@ -65,7 +65,7 @@ pub(crate) fn push_header(out: &mut Vec<u8>, entry: &Entry<'_>) {
     header.set_entry_type(entry.kind);
     header.set_cksum();
     for xattr in entry.xattrs {
-        push_record(&mut records, &[XATTR_PREFIX, xattr.name.to_bytes()].concat(), &xattr.value);
+        push_record(&mut records, &xattr_key(xattr.name.to_bytes()), &xattr.value);
     }
     if !records.is_empty() {
         push_extended_header(out, entry.name, &records);
