@@ -10,6 +10,8 @@
 mod apply;
 mod change;
 mod changes;
+mod chown;
+mod copy;
 mod error;
 mod export;
 mod id_map;
@@ -25,6 +27,8 @@ mod xattrs;
 pub use apply::{Applied, ApplyOptions, WhiteoutMode, apply};
 pub use change::{Change, ChangeKind};
 pub use changes::{CompareOptions, ContentCheck, aufs_changes, changes, changes_size, overlay_changes};
+pub use chown::{chown_root, chown_tree};
+pub use copy::{CopyMethod, CopyOptions, copy_tree};
 pub use error::{Error, ErrorKind, Result};
 pub use export::{Export, ExportOptions, overlay_upper_is_plain};
 pub use id_map::{IdMap, IdMaps, OVERFLOW_ID, Owner};

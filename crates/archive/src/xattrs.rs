@@ -68,12 +68,17 @@ pub(crate) struct IdTranslation<'a> {
 }
 
 impl Xattr {
+    /// Whether this is a file's capabilities, which the kernel takes away when its owner changes.
+    pub(crate) fn is_capability(&self) -> bool {
+        self.name.as_c_str() == CAPABILITY
+    }
+
     /// Translates the ids that the value holds: the users and groups that an ACL names, the root user that a namespaced capability counts for.
     ///
     /// A capability that ends up with root user 0 becomes one without namespace (version 2, as Docker writes it), because only such a
     /// one is right wherever the layer goes. `None` when an ACL names an id that has no translation.
     pub(crate) fn translate(mut self, ids: &IdTranslation<'_>) -> Option<Self> {
-        if self.name.as_c_str() == CAPABILITY {
+        if self.is_capability() {
             translate_capability(&mut self.value, ids);
         } else if self.name.as_c_str() == ACCESS_ACL || self.name.as_c_str() == DEFAULT_ACL {
             translate_acl(&mut self.value, ids)?;

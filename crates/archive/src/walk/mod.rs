@@ -3,6 +3,7 @@
 mod crew;
 mod dir_stack;
 mod listing;
+mod visit;
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 pub(crate) use crew::{Crew, run_crew};
 pub(crate) use dir_stack::DirStack;
 pub(crate) use listing::Listing;
+pub(crate) use visit::{Visited, visit_tree};
 
 /// Opens the directory `name` of `dir` for reading, not following a symbolic link in its place.
 pub(crate) fn open_dir_at<P: ?Sized + NixPath>(dir: impl AsFd, name: &P) -> nix::Result<OwnedFd> {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod changes;
+mod chown;
+mod copy;
 mod export;
 mod export_layers;
 mod layered;
