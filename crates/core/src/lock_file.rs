@@ -36,6 +36,12 @@ impl FileLock {
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
+
+    /// Whether both locks are on one file, opened once or twice.
+    pub(crate) fn is_on_same_file(&self, other: &Self) -> nix::Result<bool> {
+        let (one, two) = (fstat(&self.file)?, fstat(&other.file)?);
+        Ok((one.st_dev, one.st_ino) == (two.st_dev, two.st_ino))
+    }
 }
 
 impl Drop for FileLock {

@@ -202,7 +202,10 @@ impl RefCounter {
         let shared = Arc::clone(self.layers.lock().entry(id.clone()).or_default());
         let result = {
             let mut local = shared.lock();
-            Record::lock(self.run_dir.join(id)).and_then(|record| work(&mut local, record))
+            Record::lock(self.run_dir.join(id)).and_then(|record| {
+                local.renew_hold(&record)?;
+                work(&mut local, record)
+            })
         };
         // Two owners are the map and we, so nobody waits for this lock, and nobody can come to while the map is locked.
         let mut layers = self.layers.lock();
@@ -245,6 +248,18 @@ impl fmt::Debug for RefCounter {
 }
 
 impl Local {
+    /// Shows this process's references in the record, should it be another file than when they were taken, because somebody cleared the directory.
+    fn renew_hold(&mut self, record: &Record) -> Result<()> {
+        if let Some(hold) = &self.hold
+            && !record.has(hold)?
+        {
+            self.hold = Some(record.hold()?);
+            // For those who still hold what was removed, and are not seen any more.
+            record.set_persistent(record.persistent()?.unwrap_or(1))?;
+        }
+        Ok(())
+    }
+
     fn release(&mut self) {
         self.count -= 1;
         if self.count == 0 {

@@ -30,7 +30,7 @@ pub(super) struct Record {
 /// The sign that this process has references; ends when dropped.
 #[derive(Debug)]
 pub(super) struct Hold {
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl Record {
@@ -85,7 +85,13 @@ impl Record {
         // The duplicate has the same open file description, hence the same locks, and outlives the record.
         let file = self.file().try_clone().map_err(|error| Error::io("dup", &self.path, error))?;
         let lock = FileLock::lock(file, HOLD, 1, LockKind::Shared);
-        Ok(Hold { _lock: lock.map_err(|errno| Error::syscall("fcntl", &self.path, errno))? })
+        Ok(Hold { lock: lock.map_err(|errno| Error::syscall("fcntl", &self.path, errno))? })
+    }
+
+    /// Whether others can see `hold` in this record: not if somebody removed the record's file in the meantime and this is a new one.
+    pub(super) fn has(&self, hold: &Hold) -> Result<bool> {
+        let same = hold.lock.is_on_same_file(&self.transition);
+        same.map_err(|errno| Error::syscall("fstat", &self.path, errno))
     }
 
     /// Removes the record: the layer is not mounted and nobody uses it.
