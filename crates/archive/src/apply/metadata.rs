@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use graphdriver_sys::capability::{Capability, has_effective};
 use graphdriver_sys::xattr::{self, SetFlags};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -34,6 +35,7 @@ pub(super) struct Rules {
     ignore_chown_errors: bool,
     force_mask: Option<u32>,
     in_user_namespace: bool,
+    may_chown: bool,
     ignored_chowns: AtomicU64,
     ignored_xattrs: AtomicU64,
 }
@@ -74,6 +76,7 @@ impl Rules {
             ignore_chown_errors: options.ignore_chown_errors,
             force_mask: options.force_mask,
             in_user_namespace: options.in_user_namespace,
+            may_chown: has_effective(Capability::Chown).unwrap_or(false),
             ignored_chowns: AtomicU64::new(0),
             ignored_xattrs: AtomicU64::new(0),
         }
@@ -113,6 +116,8 @@ impl Rules {
     /// `InvalidArgument` when the container's root has no id on the host.
     pub(super) fn default_directory(&self) -> Result<Metadata> {
         let owner = match self.id_maps.root() {
+            // No entry asks for this owner, so whoever cannot give files away keeps the directory.
+            _ if !self.may_chown => None,
             Ok(owner) => Some(owner),
             Err(_) if self.ignore_chown_errors => None,
             Err(error) => return Err(error),

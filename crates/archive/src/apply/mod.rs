@@ -54,7 +54,8 @@ const MAX_DEFAULT_THREADS: usize = 4;
 /// - **Formats**: v7, ustar, PAX and GNU tar with all forms of sparse files. Global PAX headers are passed over. An empty stream is an empty layer.
 /// - **Paths** are resolved inside `root`: symbolic links that entries go through are followed as a process with that root would. Targets of
 ///   symbolic links are stored as they are.
-/// - **Missing directories** on the way to an entry are made, as [`ApplyOptions::lowers`] says, else with mode 0755 and the container's root as owner.
+/// - **Missing directories** on the way to an entry are made, as [`ApplyOptions::lowers`] says, else with mode 0755 and the container's root as owner
+///   (the caller, if it may not change owners).
 /// - **Hard links** may come before their target. Their own metadata is not applied. The target must be in the directory being filled.
 /// - **Whiteouts** do what [`ApplyOptions::whiteouts`] says. In the modes that understand them, names that begin with `.wh..wh.` at the
 ///   top of the archive are AUFS's own: the contents of hard links among them become copies, all others are left out.
