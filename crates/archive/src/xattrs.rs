@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use crate::whiteout::is_overlay_xattr;
 
 const CAPABILITY: &CStr = c"security.capability";
-const ACCESS_ACL: &CStr = c"system.posix_acl_access";
-const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
+
+/// The attributes that hold POSIX ACLs (`acl(5)`): who may access, and what new files in a directory get.
+pub(crate) const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 /// An extended attribute.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ pub(crate) struct Xattr {
 ///
 /// Not what belongs to this mount (overlay's marks) or to this host's policy (`security.selinux`, `security.evm`).
 pub(crate) fn is_portable(name: &CStr) -> bool {
-    if [CAPABILITY, ACCESS_ACL, DEFAULT_ACL, c"security.ima"].contains(&name) {
+    if [CAPABILITY, c"security.ima"].contains(&name) || ACLS.contains(&name) {
         return true;
     }
     let name = name.to_bytes();
@@ -80,7 +81,7 @@ impl Xattr {
     pub(crate) fn translate(mut self, ids: &IdTranslation<'_>) -> Option<Self> {
         if self.is_capability() {
             translate_capability(&mut self.value, ids);
-        } else if self.name.as_c_str() == ACCESS_ACL || self.name.as_c_str() == DEFAULT_ACL {
+        } else if ACLS.contains(&self.name.as_c_str()) {
             translate_acl(&mut self.value, ids)?;
         }
         Some(self)
@@ -188,7 +189,7 @@ mod tests {
             ]
             .concat()
         };
-        assert_eq!(translated(ACCESS_ACL, &acl(1001, 2002)).unwrap(), acl(1, 2));
-        assert_eq!(translated(DEFAULT_ACL, &acl(999, 2002)), None);
+        assert_eq!(translated(ACLS[0], &acl(1001, 2002)).unwrap(), acl(1, 2));
+        assert_eq!(translated(ACLS[1], &acl(999, 2002)), None);
     }
 }

@@ -8,8 +8,8 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use graphdriver_sys::FileType;
 use graphdriver_sys::dents::Buffer;
+use graphdriver_sys::{FileType, xattr};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat, mknodat};
@@ -22,6 +22,7 @@ use crate::root::RootDir;
 use crate::walk::{
     Crew, DirStack, Listing, as_path, lstat_at, open_dir_at, open_file_at, push_name, run_crew,
 };
+use crate::xattrs;
 
 /// How [`copy_tree`] copies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,7 @@ pub fn copy_tree(from: &RootDir, to: &RootDir, options: &CopyOptions) -> Result<
     let open =
         |root: &RootDir| open_dir_at(root, ".").map_err(|errno| Error::syscall("openat", root.path(), errno));
     let first = Pair { path: Vec::new(), from: open(from)?, to: open(to)? };
+    remove_inherited_acls(&first.to).map_err(|errno| Error::syscall("fremovexattr", to.path(), errno))?;
     let shared = Shared {
         in_user_namespace: options.in_user_namespace,
         contents: Contents::new(options.method),
@@ -71,6 +73,17 @@ pub fn copy_tree(from: &RootDir, to: &RootDir, options: &CopyOptions) -> Result<
         }
         Ok(())
     })?;
+    Ok(())
+}
+
+/// Takes away the ACLs that `to` has from the directory it was made in: it and all in it are to be like the original.
+fn remove_inherited_acls(to: &OwnedFd) -> nix::Result<()> {
+    for acl in xattrs::ACLS {
+        match xattr::fremove(to, acl) {
+            Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -12,6 +12,9 @@ use nix::sys::stat::{Mode, SFlag, fstatat};
 
 /// As many symbolic links on one path as the kernel follows (`path_resolution(7)`).
 const MAX_SYMLINKS: usize = 40;
+
+/// Bytes of a path, with its NUL, that a system call takes.
+const PATH_MAX: usize = 4096;
 
 /// `openat2(2)` gives `EAGAIN` when a rename or mount raced with a `..`; the kernel's advice is to try again.
 const MAX_RETRIES: usize = 128;
@@ -29,8 +32,36 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: Mode) 
             WITHOUT_OPENAT2.store(true, Ordering::Relaxed);
             walk(root, path, flags, mode)
         }
+        Err(Errno::ENAMETOOLONG) if path.as_os_str().len() >= PATH_MAX => in_pieces(root, path, flags, mode),
         result => result,
     }
+}
+
+/// A path longer than the kernel takes at once. A piece is the next one's start, so it must be a directory itself: such a path has neither
+/// symbolic links (`ELOOP`) nor `..` (`ENAMETOOLONG`) in it, as those that come from walking a tree have none.
+fn in_pieces(root: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let below =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let mut dir: Option<OwnedFd> = None;
+    let mut piece = PathBuf::new();
+    for component in components(path) {
+        if component == ".." {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if piece.as_os_str().len() + component.len() + 1 >= PATH_MAX {
+            let how =
+                OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(below);
+            dir = Some(openat2(dir.as_ref().map_or(root, AsFd::as_fd), &piece, how)?);
+            piece.clear();
+        }
+        piece.push(component);
+    }
+    let mode = if flags.intersects(OFlag::O_CREAT) { mode } else { Mode::empty() };
+    openat2(
+        dir.as_ref().map_or(root, AsFd::as_fd),
+        &piece,
+        OpenHow::new().flags(flags).mode(mode).resolve(below),
+    )
 }
 
 fn by_kernel(root: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {

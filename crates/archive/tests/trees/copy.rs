@@ -93,6 +93,18 @@ fn a_default_acl_is_not_inherited_by_what_is_copied() {
     from.settle();
     let to = copied(&from, CopyMethod::Auto);
     assert_eq!(snapshot(&to.path("")), snapshot(&from.path("")));
+    // Nor is one of the directory that the copy was made in.
+    let home = Tree::new();
+    home.xattr(".", "system.posix_acl_default", &acl.concat()).dir("copy");
+    let root = home.root().subdir(std::path::Path::new("copy")).unwrap();
+    copy_tree(&from.root(), &root, &CopyOptions::default()).unwrap();
+    assert_eq!(snapshot(&home.path("copy")), snapshot(&from.path("")));
+    assert_eq!(xattr_names(&home.path("copy")), [""; 0]);
+}
+
+fn xattr_names(path: &std::path::Path) -> Vec<String> {
+    let names = graphdriver_sys::xattr::flist(File::open(path).unwrap()).unwrap();
+    names.iter().map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
 #[test]

@@ -8,10 +8,14 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{
-    Change, ChangeKind, CompareOptions, Error, ErrorKind, Export, ExportOptions, IdMap, IdMaps, changes,
+    Change, ChangeKind, CompareOptions, CopyOptions, Error, ErrorKind, Export, ExportOptions, IdMap, IdMaps,
+    changes, changes_size, copy_tree, overlay_changes,
 };
-use nix::sys::stat::SFlag;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::linkat;
 
 use crate::support::{Tree, snapshot};
 
@@ -349,22 +353,31 @@ fn ids_are_those_of_the_container_in_owners_acls_and_capabilities() {
 }
 
 #[test]
-fn a_deep_tree_needs_few_descriptors() {
-    let tree = Tree::new();
-    let mut dir = nix::fcntl::open(
-        tree.path("").as_path(),
-        nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY,
-        nix::sys::stat::Mode::empty(),
-    )
-    .unwrap();
-    for _ in 0..3000 {
-        nix::sys::stat::mkdirat(&dir, "deep", nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY;
-        dir = nix::fcntl::openat(&dir, "deep", flags, nix::sys::stat::Mode::empty()).unwrap();
+fn trees_deeper_than_a_path_can_say() {
+    let (tree, copy) = (Tree::new(), Tree::new());
+    let name = "n".repeat(250);
+    let bottom = tree.chain(&name, 20);
+    for name in ["a", "b"] {
+        let file =
+            nix::fcntl::openat(&bottom, name, OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).unwrap();
+        File::from(file).write_all(b"content").unwrap();
     }
+    linkat(&bottom, "a", &bottom, "link", AtFlags::empty()).unwrap();
     let archive = self::tree(&tree);
     let mut entries = tar::Archive::new(&archive[..]);
     let names: Vec<_> = entries.entries().unwrap().map(|entry| entry.unwrap().path_bytes().len()).collect();
-    assert_eq!((names.len(), names[2999]), (3000, 15000));
-    tree.root().remove_all(Path::new("deep")).unwrap();
+    assert_eq!((names.len(), names[19], names[20]), (23, 20 * 251, 20 * 251 + 1));
+    // The same by a list, from a copy, and as a layer over itself.
+    let all = changes(&tree.root(), None, &CompareOptions::default()).unwrap();
+    assert_eq!(all.len(), 23);
+    assert_eq!(changes_size(&tree.root(), &all).unwrap(), 14);
+    assert!(read(Export::changes(&tree.root(), all, ExportOptions::default()).unwrap()) == archive);
+    copy_tree(&tree.root(), &copy.root(), &CopyOptions::default()).unwrap();
+    assert!(self::tree(&copy) == archive);
+    assert_eq!(changes(&copy.root(), Some(&tree.root()), &CompareOptions::default()).unwrap(), []);
+    let layer = overlay_changes(&copy.root(), &[tree.root()], OverlayXattrs::User).unwrap();
+    assert_eq!(layer.iter().map(|change| change.kind.letter()).collect::<String>(), "CCC");
+    for tree in [&tree, &copy] {
+        tree.root().remove_all(Path::new(&name)).unwrap();
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, FileTimes};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use graphdriver_archive::{Change, RootDir};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
@@ -30,6 +32,17 @@ impl Tree {
     pub(crate) fn dir(&self, path: &str) -> &Self {
         fs::create_dir_all(self.path(path)).unwrap();
         self
+    }
+
+    /// Makes a chain of directories `name`, and gives back the last.
+    pub(crate) fn chain(&self, name: &str, depth: usize) -> OwnedFd {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let mut dir = nix::fcntl::open(&self.path(""), flags, Mode::empty()).unwrap();
+        for _ in 0..depth {
+            nix::sys::stat::mkdirat(&dir, name, Mode::S_IRWXU).unwrap();
+            dir = nix::fcntl::openat(&dir, name, flags, Mode::empty()).unwrap();
+        }
+        dir
     }
 
     /// Writes a file, and makes the directories above it.
