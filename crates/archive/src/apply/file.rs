@@ -36,6 +36,11 @@ impl OpenFile {
         &self.file
     }
 
+    /// Memory that the metadata takes while the file waits.
+    pub(super) fn metadata_bytes(&self) -> usize {
+        self.metadata.xattr_bytes()
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

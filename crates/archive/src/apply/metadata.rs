@@ -1,6 +1,6 @@
 //! Owner, mode, extended attributes and times of what is unpacked.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -204,8 +204,12 @@ impl Rules {
     }
 
     fn set_xattr(&self, target: Target<'_>, xattr: &Xattr, path: &Path) -> Result<()> {
-        match target.set_xattr(xattr) {
+        match target.set_xattr(&xattr.name, &xattr.value) {
             Ok(()) => Ok(()),
+            // Without it nothing says what the file is meant to be.
+            Err(errno) if xattr.name.as_c_str() == override_stat::XATTR => {
+                Err(Error::syscall("setxattr", path, errno).detail("user.containers.override_stat"))
+            }
             Err(Errno::EOPNOTSUPP) => self.ignore_xattr(),
             Err(Errno::EPERM) if self.in_user_namespace => self.ignore_xattr(),
             Err(errno) => {
@@ -223,6 +227,11 @@ impl Rules {
 }
 
 impl Metadata {
+    /// Memory that the attributes take.
+    pub(super) fn xattr_bytes(&self) -> usize {
+        self.xattrs.iter().map(|xattr| xattr.name.count_bytes() + xattr.value.len()).sum()
+    }
+
     /// Gives everything but times: owner first, as it takes away set-id bits and capabilities, then mode, then extended attributes.
     ///
     /// # Errors
@@ -301,8 +310,7 @@ impl Target<'_> {
         }
     }
 
-    fn set_xattr(self, xattr: &Xattr) -> nix::Result<()> {
-        let (name, value) = (xattr.name.as_c_str(), &xattr.value);
+    pub(super) fn set_xattr(self, name: &CStr, value: &[u8]) -> nix::Result<()> {
         match self {
             Self::Open(fd) => xattr::fset(fd, name, value, SetFlags::empty()),
             Self::Entry(dir, entry) => xattr::set_at(dir, entry, name, value, SetFlags::empty()),

@@ -23,6 +23,7 @@ use super::links::DeferredLinks;
 use super::metadata::{Metadata, Rules, Target};
 use super::options::{Applied, ApplyOptions, WhiteoutMode};
 use super::unpacked::Unpacked;
+use super::whiteouts::set_opaque;
 use super::writers::{Job, Part, Writers};
 use crate::error::{Error, Result};
 use crate::root::{RootDir, clean_name, remove_at};
@@ -247,7 +248,7 @@ impl<'a> Unpacker<'a> {
         mkdirat(parent, name, mode).map_err(failed)?;
         if let WhiteoutMode::Overlay(namespace) = self.options.whiteouts {
             // What was there hid the directory of the same name below; so must this one.
-            self.set_opaque(Target::Entry(parent.as_fd(), name), path, namespace)?;
+            set_opaque(Target::Entry(parent.as_fd(), name), path, namespace)?;
         }
         Ok(true)
     }

@@ -19,7 +19,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::root::{RootDir, remove_at};
 use crate::tar::read::Entry;
 use crate::whiteout::OverlayXattrs;
-use crate::xattrs::Xattr;
 
 impl Unpacker<'_> {
     /// The entry at `path` takes `hidden` away.
@@ -38,13 +37,7 @@ impl Unpacker<'_> {
         };
         let open = self.existing_or_implied(directory)?;
         self.root_opaque |= directory.as_os_str().is_empty();
-        let metadata = opaque_mark(namespace);
-        metadata.set_access(Target::Open(open.as_fd()), path, &self.rules)
-    }
-
-    /// Marks one directory opaque.
-    pub(super) fn set_opaque(&self, target: Target<'_>, path: &Path, namespace: OverlayXattrs) -> Result<()> {
-        opaque_mark(namespace).set_access(target, path, &self.rules)
+        set_opaque(Target::Open(open.as_fd()), path, namespace)
     }
 
     /// Overlay mounts do not look whether the root of a layer is opaque, so what it hides is hidden one by one.
@@ -60,7 +53,7 @@ impl Unpacker<'_> {
                         let stat = fstatat(&root, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
                             .map_err(|errno| Error::syscall("fstatat", path, errno))?;
                         if FileType::from_mode(stat.st_mode).is_dir() {
-                            self.set_opaque(Target::Entry(root.as_fd(), &name), path, namespace)?;
+                            set_opaque(Target::Entry(root.as_fd(), &name), path, namespace)?;
                         }
                     }
                     Err(errno) => return Err(cannot_hide(path, errno)),
@@ -146,9 +139,11 @@ impl Unpacker<'_> {
     }
 }
 
-fn opaque_mark(namespace: OverlayXattrs) -> Metadata {
-    let xattrs = vec![Xattr { name: namespace.opaque().to_owned(), value: b"y".to_vec() }];
-    Metadata { owner: None, mode: None, xattrs, times: None, inherited_acl: false }
+/// Marks a directory opaque. Unlike other attributes this one is never left out: without it files come back that the layer removed.
+pub(super) fn set_opaque(target: Target<'_>, path: &Path, namespace: OverlayXattrs) -> Result<()> {
+    let name = namespace.opaque();
+    let failed = |errno| Error::syscall("setxattr", path, errno).detail(name.to_string_lossy().into_owned());
+    target.set_xattr(name, b"y").map_err(failed)
 }
 
 fn cannot_hide(path: &Path, errno: Errno) -> Error {

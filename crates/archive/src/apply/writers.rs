@@ -21,6 +21,8 @@ use crate::tar::buffer::Slice;
 /// Jobs are handed over in batches, so that waking a thread costs little per file.
 const BATCH_JOBS: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
+/// Files with more extended attributes than this do not wait, so that those of all waiting files take little memory.
+const MAX_WAITING_METADATA_BYTES: usize = 64 << 10;
 
 /// Contents for a file. The last job of a file to end also gives the file its metadata and closes it.
 #[derive(Debug)]
@@ -106,7 +108,7 @@ impl Writers {
     /// # Errors
     /// The first failure of any thread.
     pub(super) fn submit(&self, job: Job) -> Result<()> {
-        if self.max_threads.get() == 0 {
+        if self.max_threads.get() == 0 || job.file.metadata_bytes() > MAX_WAITING_METADATA_BYTES {
             return job.run();
         }
         let bytes = self.batch_bytes.get() + job.parts.iter().map(|part| part.data.len()).sum::<usize>();
