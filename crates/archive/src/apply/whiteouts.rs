@@ -35,6 +35,10 @@ impl Unpacker<'_> {
         let WhiteoutMode::Overlay(namespace) = self.options.whiteouts else {
             return self.sweep(directory);
         };
+        if self.made_whiteouts && self.is_hidden(directory)? {
+            // Nothing of a directory that is hidden itself shows through.
+            return Ok(());
+        }
         let open = self.existing_or_implied(directory)?;
         self.root_opaque |= directory.as_os_str().is_empty();
         set_opaque(Target::Open(open.as_fd()), path, namespace)

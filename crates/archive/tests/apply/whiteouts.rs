@@ -211,8 +211,18 @@ fn overlays_form_has_devices_and_an_attribute() {
 #[ignore = "needs root"]
 fn a_directory_in_place_of_a_whiteout_is_opaque() {
     let dest = Dest::new();
-    let archive =
-        files(&[".wh.a", "a/", ".wh.b", "b/inside", ".wh.c", "c/.wh.x", ".wh.d", "d/.wh.x/y", "e/"]);
+    let archive = files(&[
+        ".wh.a",
+        "a/",
+        ".wh.b",
+        "b/inside",
+        ".wh.c",
+        "c/.wh.x",
+        "c/.wh..wh..opq",
+        ".wh.d",
+        "d/.wh.x/y",
+        "e/",
+    ]);
     dest.apply_as(&archive, OVERLAY).unwrap();
     let expected = ["a/", "b/", "b/inside = ", "c (whiteout)", "d/", "d/.wh.x/", "d/.wh.x/y = ", "e/"];
     assert_eq!(dest.list(), expected);
