@@ -2,6 +2,7 @@
 
 mod compare;
 mod layered;
+mod linked;
 mod options;
 mod parents;
 mod size;

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
 use super::compare::{Comparison, Side};
+use super::linked::LinkedNames;
 use super::options::CompareOptions;
 use super::parents::sort_with_parents;
 use crate::change::{Change, ChangeKind};
@@ -25,12 +26,13 @@ use crate::walk::{Crew, DirStack, Listing, as_path, lstat_at, open_dir_at, push_
 /// Two files are the same when their kind, mode, owner, device number, size, time of modification (to the nanosecond), symbolic link target
 /// and extended attributes are, and, if [`content`](CompareOptions::content) asks for it, their contents. Directories too are compared by
 /// time, but not by size. A directory with a change somewhere below it is listed as modified. Below a deleted directory, and below one that another kind of
-/// file took the place of, nothing is listed.
+/// file took the place of, nothing is listed. Where a file has several names and one of them was added or changed, the others are listed as modified.
 ///
 /// The root directories themselves are not compared and never listed. Attributes of overlay mounts and of the host's security policy
 /// (`security.selinux`) do not count; an owner without mapping is compared as it is on disk. Files that vanish during the walk count as deleted.
 ///
-/// Takes time for each file in both trees; memory for one directory per level and for the result. Several threads share the work.
+/// Takes time for each file in both trees; memory for one directory per level, for the names of files that have several, and for the result. Several
+/// threads share the work.
 ///
 /// # Errors
 /// The kind of the failed system call, with the path inside the tree.
@@ -40,13 +42,20 @@ pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -
         |root: &RootDir| open_dir_at(root, ".").map_err(|errno| Error::syscall("openat", root.path(), errno));
     let first = Pair { path: Vec::new(), new: open(new)?, old: old.map(open).transpose()? };
     let found = run_crew(first, |crew, pairs| {
-        let mut walk = Walk::new(crew, options);
+        let mut walk = Walk::new(crew, options, old.is_some());
         for pair in pairs {
             walk.pair(pair)?;
         }
-        Ok(walk.found)
+        Ok((walk.found, walk.linked))
     })?;
-    Ok(sort_with_parents(found.concat(), |_| true))
+    let mut all = Vec::new();
+    let mut linked = LinkedNames::default();
+    for (changes, names) in found {
+        all.extend(changes);
+        linked.extend(names);
+    }
+    all.extend(linked.brought_along());
+    Ok(sort_with_parents(all, |_| true))
 }
 
 /// Two directories to be compared with all that is in them.
@@ -64,6 +73,9 @@ struct Walk<'a> {
     /// Of the current directory, relative to the root.
     path: Vec<u8>,
     levels: Vec<Level>,
+    /// Whether there is an older tree, so that not everything is listed anyway.
+    compares: bool,
+    linked: LinkedNames,
     found: Vec<Change>,
 }
 
@@ -113,13 +125,15 @@ impl Level {
 }
 
 impl<'a> Walk<'a> {
-    fn new(crew: &'a Crew<Pair>, options: &'a CompareOptions) -> Self {
+    fn new(crew: &'a Crew<Pair>, options: &'a CompareOptions, compares: bool) -> Self {
         Self {
             crew,
             comparison: Comparison::new(options),
             buffer: Buffer::new(),
             path: Vec::new(),
             levels: Vec::new(),
+            compares,
+            linked: LinkedNames::default(),
             found: Vec::new(),
         }
     }
@@ -176,6 +190,10 @@ impl<'a> Walk<'a> {
         let name = listing.name(index).unwrap_or_default();
         if may_be_dir(dirs, name, listing.file_type(index)) {
             self.descend(dirs, name, false)?;
+        } else if self.compares
+            && let Some(stat) = self.stat(dirs.new.current(), name)?
+        {
+            self.linked.note(&stat, true, PathBuf::new);
         }
         Ok(())
     }
@@ -191,8 +209,12 @@ impl<'a> Walk<'a> {
         };
         let sides = (Side { dir: new_dir, name, stat: &new }, Side { dir: old_dir, name, stat: &old });
         match self.comparison.differ(sides.0, sides.1) {
-            Ok(false) => {}
-            Ok(true) => self.record(Some(name), ChangeKind::Modify),
+            Ok(differ) => {
+                self.linked.note(&new, differ, || below_root(&self.path, name));
+                if differ {
+                    self.record(Some(name), ChangeKind::Modify);
+                }
+            }
             Err(error) if error.errno() == Some(Errno::ENOENT) => self.record(Some(name), ChangeKind::Delete),
             Err(error) => return Err(error.path(self.below(name))),
         }
@@ -250,15 +272,7 @@ impl<'a> Walk<'a> {
     }
 
     fn record(&mut self, name: Option<&CStr>, kind: ChangeKind) {
-        let name = name.unwrap_or_default();
-        let mut path = Vec::with_capacity(self.path.len() + name.count_bytes() + 2);
-        path.push(b'/');
-        path.extend_from_slice(&self.path);
-        if !self.path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name.to_bytes());
-        self.found.push(Change { path: OsString::from_vec(path).into(), kind });
+        self.found.push(Change { path: below_root(&self.path, name.unwrap_or_default()), kind });
     }
 
     fn below(&self, name: &CStr) -> PathBuf {
@@ -266,6 +280,18 @@ impl<'a> Walk<'a> {
         push_name(&mut path, name);
         as_path(&path).to_owned()
     }
+}
+
+/// The absolute path of `name` in the directory `path`, which is relative to the root.
+fn below_root(path: &[u8], name: &CStr) -> PathBuf {
+    let mut absolute = Vec::with_capacity(path.len() + name.count_bytes() + 2);
+    absolute.push(b'/');
+    absolute.extend_from_slice(path);
+    if !path.is_empty() {
+        absolute.push(b'/');
+    }
+    absolute.extend_from_slice(name.to_bytes());
+    OsString::from_vec(absolute).into()
 }
 
 fn may_be_dir(dirs: &Dirs, name: &CStr, file_type: FileType) -> bool {

@@ -77,6 +77,21 @@ fn every_kind_of_change_is_found() {
 }
 
 #[test]
+fn other_names_of_a_changed_file_are_listed() {
+    let old = Tree::new();
+    old.file("d/one", "1").link("d/two", "d/one").file("three", "3").file("four", "longer").settle();
+    let new = old.copy();
+    assert_eq!(compared(&new, &old, &CompareOptions::default()), [""; 0]);
+    new.dir("new").link("new/name", "three").remove("four").link("four", "d/two");
+    let expected = ["C /d", "C /d/one", "C /d/two", "C /four", "A /new", "A /new/name", "C /three"];
+    assert_eq!(compared(&new, &old, &CompareOptions::default()), expected);
+    // One name less changes nothing for those that stay.
+    let less = old.copy();
+    less.remove("d/two").time("d", 1_600_000_000, 123_456_789);
+    assert_eq!(compared(&less, &old, &CompareOptions::default()), ["C /d", "D /d/two"]);
+}
+
+#[test]
 fn directories_above_a_change_are_listed_but_not_the_root() {
     let old = Tree::new();
     old.file("a/b/c/file", "1").file("a/x/file", "2").dir("a/empty").settle();

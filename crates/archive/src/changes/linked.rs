@@ -1,0 +1,47 @@
+//! Files with several names, of which only some changed.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use graphdriver_sys::FileType;
+use nix::libc::{dev_t, ino_t};
+use nix::sys::stat::FileStat;
+
+use crate::change::{Change, ChangeKind};
+
+/// The names of such files in the newer tree, as one thread met them.
+#[derive(Default)]
+pub(super) struct LinkedNames {
+    changed: HashSet<Inode>,
+    same: Vec<(Inode, PathBuf)>,
+}
+
+type Inode = (dev_t, ino_t);
+
+impl LinkedNames {
+    /// Takes note of a name of the file that `stat` is of.
+    pub(super) fn note(&mut self, stat: &FileStat, changed: bool, path: impl FnOnce() -> PathBuf) {
+        if stat.st_nlink < 2 || FileType::from_mode(stat.st_mode).is_dir() {
+            return;
+        }
+        let inode = (stat.st_dev, stat.st_ino);
+        if changed {
+            self.changed.insert(inode);
+        } else {
+            self.same.push((inode, path()));
+        }
+    }
+
+    /// Adds what another thread met.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.changed.extend(other.changed);
+        self.same.extend(other.same);
+    }
+
+    /// The unchanged names of files that have a changed name too, as modified: without them in it, an archive could not say that both are one file.
+    pub(super) fn brought_along(self) -> impl Iterator<Item = Change> {
+        let Self { changed, same } = self;
+        let brought = same.into_iter().filter(move |(inode, _)| changed.contains(inode));
+        brought.map(|(_, path)| Change::new(path, ChangeKind::Modify))
+    }
+}
