@@ -4,13 +4,13 @@
 //! `..`, checked against the device and inode number that the way down went through.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use graphdriver_sys::FileType;
 use graphdriver_sys::dents::{Buffer, Dents};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -102,7 +102,7 @@ fn open_child(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<Option<OwnedFd>>
     let opened = match open_same_mount(dir, name) {
         // An owner may close a directory to himself; root never gets here.
         Err(Errno::EACCES) => {
-            fchmodat(dir, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+            make_accessible(dir, name)?;
             open_same_mount(dir, name)
         }
         result => result,
@@ -115,13 +115,21 @@ fn open_child(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<Option<OwnedFd>>
     }
 }
 
+/// Through a descriptor, so that a symbolic link that takes the directory's place meanwhile is not followed.
+fn make_accessible(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let child = openat(dir, name, flags, Mode::empty())?;
+    let path = format!("/proc/thread-self/fd/{}", child.as_raw_fd());
+    fchmodat(AT_FDCWD, path.as_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
+}
+
 fn open_same_mount(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let how =
         OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
     match openat2(dir, name, how) {
-        // Before Linux 5.6: the mount is told by its device, so a bind mount of the same file system is not noticed.
-        Err(Errno::ENOSYS) => {
+        // Before Linux 5.6, or where a seccomp filter refuses the call: the mount is told by its device, so a bind mount of the same file system is not noticed.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
             let child = openat(dir, name, flags, Mode::empty())?;
             if fstat(&child)?.st_dev == fstat(dir)?.st_dev { Ok(child) } else { Err(Errno::EXDEV) }
         }

@@ -19,7 +19,7 @@ const PATH_MAX: usize = 4096;
 /// `openat2(2)` gives `EAGAIN` when a rename or mount raced with a `..`; the kernel's advice is to try again.
 const MAX_RETRIES: usize = 128;
 
-/// Set once `openat2(2)` answered `ENOSYS` (before Linux 5.6) or a seccomp filter's `EPERM` for a plain directory.
+/// Set once `openat2(2)` answered `ENOSYS` (before Linux 5.6), or a seccomp filter's `EPERM`.
 static WITHOUT_OPENAT2: AtomicBool = AtomicBool::new(false);
 
 /// Opens `path` below `root`; `..` and absolute links stop at `root`.
@@ -32,9 +32,19 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: Mode) 
             WITHOUT_OPENAT2.store(true, Ordering::Relaxed);
             walk(root, path, flags, mode)
         }
+        Err(Errno::EPERM) if is_filtered(root) => {
+            WITHOUT_OPENAT2.store(true, Ordering::Relaxed);
+            walk(root, path, flags, mode)
+        }
         Err(Errno::ENAMETOOLONG) if path.as_os_str().len() >= PATH_MAX => in_pieces(root, path, flags, mode),
         result => result,
     }
+}
+
+/// Whether a seccomp filter refuses the call as such, as older container engines' do: an `O_PATH` descriptor of the root itself takes no permission.
+fn is_filtered(root: BorrowedFd<'_>) -> bool {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    matches!(by_kernel(root, Path::new("."), flags, Mode::empty()), Err(Errno::EPERM))
 }
 
 /// A path longer than the kernel takes at once. A piece is the next one's start, so it must be a directory itself: such a path has neither

@@ -1,7 +1,7 @@
 //! Both ways of resolving, on real directories.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 
@@ -68,6 +68,16 @@ fn removes_deep_trees_with_few_descriptors_and_leaves_link_targets() {
     root.remove_all(Path::new("usr")).unwrap();
     root.remove_contents().unwrap();
     assert_eq!(fs::read_dir(outside.path().join("root")).unwrap().count(), 0);
+}
+
+#[test]
+fn removes_directories_that_their_owner_closed() {
+    let (outside, root) = tree();
+    fs::create_dir_all(outside.path().join("root/closed/inner")).unwrap();
+    fs::write(outside.path().join("root/closed/inner/file"), "").unwrap();
+    fs::set_permissions(outside.path().join("root/closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    root.remove_all(Path::new("closed")).unwrap();
+    assert!(!outside.path().join("root/closed").exists());
 }
 
 #[test]
