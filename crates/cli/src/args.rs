@@ -1,0 +1,269 @@
+//! The command line: what can be asked for, and nothing about how it is done.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use graphdriver::{DriverOption, LayerId};
+
+use crate::import::ImageRef;
+
+/// Keeps container file systems as layers: create, fill from a tar, mount, diff, remove.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage, 3 not supported here.
+#[derive(Debug, Parser)]
+#[command(name = "graphdriver", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Directory of the store, whose layers are in a directory named after the driver
+    /// [default: /var/lib/graphdriver as root, graphdriver in `$XDG_DATA_HOME` otherwise]
+    #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_ROOT")]
+    pub(crate) root: Option<PathBuf>,
+
+    /// Directory for what need not outlive a boot
+    /// [default: /run/graphdriver as root, graphdriver in `$XDG_RUNTIME_DIR` otherwise]
+    #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_RUN_ROOT")]
+    pub(crate) run_root: Option<PathBuf>,
+
+    /// Driver to use [default: the one whose layers are in the store, else the best that works here]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) driver: Option<String>,
+
+    /// Driver option; may be given several times, before the command
+    #[arg(short = 'o', long = "storage-opt", value_name = "KEY=VALUE")]
+    pub(crate) storage_options: Vec<DriverOption>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// No progress, no warnings
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Say more on stderr; twice for debugging, three times for tracing
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the driver, what it can do here, and the options in force
+    Info,
+    /// List the drivers of this program, and whether each is usable here
+    Drivers,
+    /// Make a new layer
+    Create(Create),
+    /// Make a layer from a tar
+    Apply(Apply),
+    /// Write a layer's changes as a tar
+    Diff(Diff),
+    /// List what a layer changed: A added, C changed, D deleted
+    Changes(Compare),
+    /// Print the size of the files that a layer added or changed, in bytes
+    Diffsize(Compare),
+    /// Mount a layer and print where; each mount is undone by one unmount
+    Mount(Mount),
+    /// Give one mount of a layer back
+    Unmount(OneLayer),
+    /// Remove layers, children before parents
+    Remove(Remove),
+    /// List the layers
+    List,
+    /// Tell by the exit status whether a layer exists
+    Exists(OneLayer),
+    /// Show where a layer is kept
+    Metadata(OneLayer),
+    /// Show what a layer itself occupies
+    Usage(OneLayer),
+    /// Unmount what nobody uses and delete temporary files of processes that are gone
+    Cleanup,
+    /// Look for problems in the store
+    Check(Check),
+    /// Make layers from an image and print the id of the top one
+    Import(Import),
+    /// Run a command on a layer, in a read-write layer of its own
+    Run(Run),
+    /// Run a command in the user namespace that this program uses for ordinary users
+    Unshare(Unshare),
+    /// First process of a container, for `run` only
+    #[command(hide = true, name = crate::run::INIT)]
+    ContainerInit(Container),
+    /// Sets up a container's file system and becomes its command, for `run` only
+    #[command(hide = true, name = crate::run::COMMAND)]
+    ContainerMain(Container),
+    /// Gives id maps to the process that started this one, for ordinary users only
+    #[command(hide = true, name = crate::user_namespace::MAP_IDS)]
+    MapIds,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OneLayer {
+    pub(crate) id: LayerId,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    pub(crate) id: LayerId,
+    /// Layer below
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<LayerId>,
+    /// A layer to be mounted and written to, rather than one to be filled from a tar
+    #[arg(long)]
+    pub(crate) rw: bool,
+    /// Start with the contents of this layer
+    #[arg(long, value_name = "ID")]
+    pub(crate) template: Option<LayerId>,
+    /// Limit what may be written, as 500M or 10GiB (1024 based)
+    #[arg(long, value_name = "BYTES", value_parser = graphdriver::parse_size)]
+    pub(crate) size: Option<u64>,
+    /// Limit how many files there may be
+    #[arg(long, value_name = "N")]
+    pub(crate) inodes: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    pub(crate) id: LayerId,
+    /// The tar: plain, gzip or zstd [default: standard input, also as -]
+    pub(crate) tar: Option<PathBuf>,
+    /// Layer below
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<LayerId>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    pub(crate) id: LayerId,
+    /// Layer to compare with [default: the layer's parent]
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<LayerId>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) compare: Compare,
+    /// Where the tar goes [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Mount {
+    pub(crate) id: LayerId,
+    /// Nothing can be written
+    #[arg(long)]
+    pub(crate) ro: bool,
+    /// Never flush the upper layer to disk
+    #[arg(long)]
+    pub(crate) volatile: bool,
+    /// Further mount option; may be given several times
+    #[arg(long = "mount-opt", value_name = "O")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<LayerId>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// Also do what `cleanup` does before looking
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| ImageRef::parse(&text)))]
+    pub(crate) image: ImageRef,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    pub(crate) id: LayerId,
+    /// Print what the command changed, once it is done
+    #[arg(long)]
+    pub(crate) changes: bool,
+    /// The command and its arguments [default: /bin/sh]
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unshare {
+    /// The command and its arguments [default: $SHELL]
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What `run` tells the processes that it starts.
+#[derive(Args, Debug)]
+pub(crate) struct Container {
+    pub(crate) root: PathBuf,
+    /// Make the command's process group the terminal's foreground one
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn both_meanings_of_o() {
+        let cli = Cli::parse_from([
+            "graphdriver",
+            "-o",
+            "overlay.sync=none",
+            "diff",
+            "l1",
+            "-o",
+            "out.tar",
+            "--json",
+        ]);
+        assert_eq!(cli.global.storage_options, ["overlay.sync=none".parse().unwrap()]);
+        assert!(cli.global.json);
+        let Command::Diff(diff) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!(diff.output, Some("out.tar".into()));
+    }
+
+    #[test]
+    fn wrong_usage() {
+        for line in [
+            "",
+            "create",
+            "create a/b",
+            "create ''",
+            "remove",
+            "import nothing:here",
+            "run l1 sh",
+            "frobnicate",
+            "check --fix",
+        ] {
+            let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.trim_matches('\''));
+            assert!(Cli::try_parse_from(std::iter::once("graphdriver").chain(words)).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `import`, `run`.
+
+use std::ffi::OsString;
+
+use graphdriver::{CreateOptions, Graph, LayerId, LayerKind, MountOptions};
+
+use super::{Session, contents};
+use crate::args::{Import, Run};
+use crate::failure::{Failure, Result};
+use crate::import::{self, Interrupt, Progress};
+use crate::output;
+use crate::run;
+use crate::signals::{STOP, Signals};
+
+pub(super) fn import(session: &Session, args: &Import) -> Result {
+    let interrupt = Interrupt::new(Signals::block(STOP)?);
+    let image = import::open(&args.image)?;
+    let graph = session.store.open()?;
+    let progress = Progress::new(session.quiet);
+    let layers = import::import(&graph, &image, &progress, &interrupt).map_err(|failure| match failure {
+        Failure::Error(error) => session.privilege.explain(error).into(),
+        other => other,
+    })?;
+    if session.json {
+        return output::json(&layers);
+    }
+    layers.last().map_or(Ok(()), |top| output::line(&top.id))
+}
+
+pub(super) fn run(session: &Session, args: &Run) -> Result<u8> {
+    let signals = Signals::block(run::signals())?;
+    let graph = session.store.open()?;
+    let layer = ScratchLayer::on(&graph, &args.id)?;
+    let shell = [OsString::from("/bin/sh")];
+    let command = if args.command.is_empty() { &shell[..] } else { &args.command };
+    let status = {
+        let mount = graph.mount(&layer.id, &MountOptions::default())?;
+        let status = run::supervise(mount.path(), command, &signals)?;
+        mount.unmount()?;
+        status
+    };
+    if args.changes {
+        contents::print_changes(session, &graph, &layer.id, Some(&args.id))?;
+    }
+    layer.remove()?;
+    Ok(status)
+}
+
+/// A read-write layer for one command, removed when it is no longer needed.
+struct ScratchLayer<'a> {
+    graph: &'a Graph,
+    id: LayerId,
+    is_present: bool,
+}
+
+impl<'a> ScratchLayer<'a> {
+    fn on(graph: &'a Graph, parent: &LayerId) -> Result<Self> {
+        let id = format!("run-{:016x}", rand::random::<u64>()).parse()?;
+        graph.create(&id, &CreateOptions { kind: LayerKind::ReadWrite, ..CreateOptions::on(parent) })?;
+        Ok(Self { graph, id, is_present: true })
+    }
+
+    fn remove(mut self) -> Result {
+        self.is_present = false;
+        Ok(self.graph.remove(&self.id)?)
+    }
+}
+
+impl Drop for ScratchLayer<'_> {
+    fn drop(&mut self) {
+        if !self.is_present {
+            return;
+        }
+        if let Err(error) = self.graph.remove(&self.id) {
+            tracing::warn!(error = %error.report(), "the layer of the command stays");
+        }
+    }
+}

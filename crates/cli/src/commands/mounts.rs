@@ -1,0 +1,84 @@
+//! `mount`, `unmount`, `unshare`.
+
+use std::convert::Infallible;
+use std::env;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use graphdriver::{Error, ErrorKind, LayerId, MountOptions};
+use graphdriver_sys::mount_point::is_mount_point;
+use nix::fcntl::AT_FDCWD;
+use serde::Serialize;
+
+use super::Session;
+use crate::args::{Mount, Unshare};
+use crate::failure::Result;
+use crate::output;
+use crate::user_namespace::Privilege;
+
+#[derive(Serialize)]
+struct Mounted<'a> {
+    path: &'a Path,
+}
+
+pub(super) fn mount(session: &Session, args: &Mount) -> Result {
+    let graph = session.store.open()?;
+    let extra = args.options.clone();
+    let options =
+        MountOptions { read_only: args.ro, volatile: args.volatile, extra, ..MountOptions::default() };
+    let mount = graph.mount(&args.id, &options)?;
+    if session.privilege.is_own_namespace() && is_mounted(mount.path())? {
+        mount.unmount()?;
+        return Err(needs_lasting_namespace("mount").into());
+    }
+    let path = mount.keep()?;
+    if session.json {
+        return output::json(&Mounted { path: &path });
+    }
+    output::line(path.as_os_str().as_bytes())
+}
+
+fn is_mounted(path: &Path) -> Result<bool, Error> {
+    is_mount_point(AT_FDCWD, path).map_err(|error| Error::io("statx", path, error))
+}
+
+pub(super) fn unmount(session: &Session, id: &LayerId) -> Result {
+    let graph = session.store.open()?;
+    graph.unmount(id).map_err(|error| match error.kind() {
+        // Whatever is mounted, is so in another namespace.
+        ErrorKind::InvalidArgument if session.privilege.is_own_namespace() => {
+            needs_lasting_namespace("unmount")
+        }
+        _ => error,
+    })?;
+    Ok(())
+}
+
+fn needs_lasting_namespace(command: &'static str) -> Error {
+    Error::new(ErrorKind::NotSupported, command)
+        .detail("a mount of an ordinary user ends with the process that made it; run this inside `graphdriver unshare`")
+}
+
+/// Becomes the command; returns why it could not.
+///
+/// What it starts finds the same store, although everybody is root in there.
+pub(super) fn unshare(session: &Session, args: &Unshare) -> Result<Infallible> {
+    if session.privilege == Privilege::None {
+        let error = Error::new(ErrorKind::NotSupported, "unshare");
+        return Err(error.detail("this kernel lets ordinary users make no user namespaces").into());
+    }
+    let shell = || env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+    let (program, arguments) = match args.command.split_first() {
+        Some((program, arguments)) => (program.clone(), arguments),
+        None => (shell(), [].as_slice()),
+    };
+    let options = session.store.options();
+    let mut command = Command::new(&program);
+    command
+        .args(arguments)
+        .env("GRAPHDRIVER_ROOT", &options.root)
+        .env("GRAPHDRIVER_RUN_ROOT", &options.run_root);
+    Err(Error::io("execute", program, command.exec()).into())
+}

@@ -1,0 +1,158 @@
+//! `info`, `drivers`, `cleanup`, `check`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use graphdriver::{DriverEntry, Error, Graph};
+use serde::Serialize;
+
+use super::Session;
+use crate::args::Check;
+use crate::failure::Result;
+use crate::output;
+
+#[derive(Serialize)]
+struct Info<'a> {
+    driver: &'a str,
+    root: &'a Path,
+    run_root: &'a Path,
+    status: Vec<Fact>,
+    capabilities: BTreeMap<&'a str, bool>,
+    options: Vec<String>,
+    image_stores: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    name: String,
+    value: String,
+}
+
+pub(super) fn info(session: &Session) -> Result {
+    let graph = session.store.open()?;
+    let home = session.store.home(&graph)?;
+    let info = Info {
+        driver: graph.name(),
+        root: &session.store.options().root,
+        run_root: &session.store.options().run_root,
+        status: graph.status()?.into_iter().map(|(name, value)| Fact { name, value }).collect(),
+        capabilities: graph.capabilities().named().into_iter().collect(),
+        options: home.options().iter().map(|option| format!("{}={}", option.key(), option.value())).collect(),
+        image_stores: graph.image_stores().iter().map(|store| store.to_string_lossy().into_owned()).collect(),
+    };
+    if session.json { output::json(&info) } else { output::table(&rows(&info)) }
+}
+
+fn rows(info: &Info<'_>) -> Vec<(String, String)> {
+    let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut rows = vec![
+        row("Driver", info.driver),
+        row("Root", &info.root.to_string_lossy()),
+        row("Run root", &info.run_root.to_string_lossy()),
+    ];
+    rows.extend(info.status.iter().map(|fact| row(&fact.name, &fact.value)));
+    let can: Vec<_> = info.capabilities.iter().filter(|(_, can)| **can).map(|(name, _)| *name).collect();
+    let cannot: Vec<_> = info.capabilities.iter().filter(|(_, can)| !**can).map(|(name, _)| *name).collect();
+    rows.push(row("Can", &can.join(" ")));
+    rows.push(row("Cannot", &cannot.join(" ")));
+    rows.push(row("Options", &info.options.join(" ")));
+    rows.push(row("Image stores", &info.image_stores.join(" ")));
+    rows
+}
+
+#[derive(Serialize)]
+struct DriverRow {
+    name: &'static str,
+    usable: bool,
+    /// Why not.
+    reason: Option<String>,
+    automatic: bool,
+}
+
+pub(super) fn drivers(session: &Session) -> Result {
+    let rows: Vec<_> =
+        session.store.registry().entries().iter().map(|entry| driver_row(session, entry)).collect();
+    if session.json {
+        return output::json(&rows);
+    }
+    let text = |row: &DriverRow| match &row.reason {
+        None if row.automatic => "usable".to_owned(),
+        None => "usable, when asked for".to_owned(),
+        Some(reason) => format!("not usable: {reason}"),
+    };
+    output::table(&rows.iter().map(|row| (row.name, text(row))).collect::<Vec<_>>())
+}
+
+fn driver_row(session: &Session, entry: &DriverEntry) -> DriverRow {
+    let probed = session.store.registry().probe(entry.name(), session.store.options());
+    let reason = probed.err().map(|error| error.report().to_string());
+    DriverRow { name: entry.name(), usable: reason.is_none(), reason, automatic: entry.automatic }
+}
+
+pub(super) fn cleanup(session: &Session) -> Result {
+    Ok(session.store.open()?.cleanup()?)
+}
+
+#[derive(Serialize)]
+struct Problem {
+    /// The layer, or the file.
+    what: String,
+    problem: String,
+}
+
+/// Opening the store has removed what dead processes left; this reports what is wrong then. Contents of layers are not looked at.
+pub(super) fn check(session: &Session, args: &Check) -> Result<u8> {
+    let graph = session.store.open()?;
+    if args.repair {
+        graph.cleanup()?;
+    }
+    let mut problems = Vec::new();
+    for id in graph.layers()? {
+        if let Some(problem) = layer_problem(&graph, &id) {
+            problems.push(Problem { what: format!("layer {id}"), problem });
+        }
+    }
+    problems.extend(leftovers(session.store.home(&graph)?.home())?);
+    if session.json {
+        output::json(&problems)?;
+    } else {
+        output::print(|out| {
+            problems.iter().try_for_each(|found| writeln!(out, "{}: {}", found.what, found.problem))
+        })?;
+    }
+    Ok(u8::from(!problems.is_empty()))
+}
+
+/// Why a layer cannot be used: its notes cannot be read, or what it is built on is gone.
+fn layer_problem(graph: &Graph, id: &graphdriver::LayerId) -> Option<String> {
+    let text = |error: Error| error.report().to_string();
+    match graph.parent(id).and_then(|parent| Ok((graph.metadata(id)?, parent))) {
+        Err(error) => Some(text(error)),
+        Ok((_, None)) => None,
+        Ok((_, Some(parent))) => match graph.exists(&parent) {
+            Ok(true) => None,
+            Ok(false) => Some(format!("its parent {parent} is missing")),
+            Err(error) => Some(text(error)),
+        },
+    }
+}
+
+/// Temporary directories that opening the store did not remove: of a running process, or not removable.
+fn leftovers(home: &Path) -> Result<Vec<Problem>, Error> {
+    let path = home.join("tempdirs");
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| Error::io("read directory", &path, error))?,
+    };
+    let mut problems = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| Error::io("read directory", &path, error))?.file_name();
+        if name.as_encoded_bytes().starts_with(b"temp-dir-") {
+            let problem = "in use by a running process, or it cannot be removed".to_owned();
+            problems.push(Problem { what: path.join(name).display().to_string(), problem });
+        }
+    }
+    Ok(problems)
+}
