@@ -13,6 +13,9 @@ const CAPABILITY: &CStr = c"security.capability";
 /// The attributes that hold POSIX ACLs (`acl(5)`): who may access, and what new files in a directory get.
 pub(crate) const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
+/// XFS lists each ACL a second time, in its own form and with this host's ids (`trusted.SGI_ACL_FILE`, `trusted.SGI_ACL_DEFAULT`).
+pub(crate) const XFS_ACL_PREFIX: &[u8] = b"trusted.SGI_ACL_";
+
 /// An extended attribute.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Xattr {
@@ -28,7 +31,9 @@ pub(crate) fn is_portable(name: &CStr) -> bool {
         return true;
     }
     let name = name.to_bytes();
-    (name.starts_with(b"user.") || name.starts_with(b"trusted.")) && !is_overlay_xattr(name)
+    (name.starts_with(b"user.") || name.starts_with(b"trusted."))
+        && !is_overlay_xattr(name)
+        && !name.starts_with(XFS_ACL_PREFIX)
 }
 
 /// The portable attributes of an open file, sorted by name.
@@ -149,6 +154,7 @@ mod tests {
             (c"user.fuseoverlayfs.opaque", false),
             (c"trusted.t", true),
             (c"trusted.overlay.opaque", false),
+            (c"trusted.SGI_ACL_FILE", false),
             (c"security.capability", true),
             (c"security.ima", true),
             (c"security.selinux", false),

@@ -22,7 +22,7 @@ use crate::override_stat::{self, OverrideStat, OverrideType};
 use crate::tar::number::Timestamp;
 use crate::tar::read::{Entry, EntryKind};
 use crate::whiteout;
-use crate::xattrs::{IdTranslation, Xattr};
+use crate::xattrs::{IdTranslation, XFS_ACL_PREFIX, Xattr};
 
 /// Text that containers/storage has for an id that a user namespace lacks.
 const SUBID_HINT: &str =
@@ -342,9 +342,10 @@ impl Target<'_> {
     }
 }
 
-/// Whether an extended attribute of the archive is set: labels are the policy's affair, and overlay's own would hide or redirect files.
+/// Whether an extended attribute of the archive is set: labels are the policy's affair, overlay's own would hide or redirect files, and XFS's
+/// form of an ACL would undo the mapping of ids.
 pub(super) fn travels(name: &[u8]) -> bool {
-    name != b"security.selinux" && !whiteout::is_overlay_xattr(name)
+    name != b"security.selinux" && !whiteout::is_overlay_xattr(name) && !name.starts_with(XFS_ACL_PREFIX)
 }
 
 fn override_type(entry: &Entry) -> OverrideType {

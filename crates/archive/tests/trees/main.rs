@@ -8,5 +8,6 @@ mod copy;
 mod export;
 mod export_layers;
 mod layered;
+mod round_trip;
 mod support;
 mod usage;
