@@ -19,18 +19,39 @@ use crate::root::RootDir;
 use crate::whiteout::OverlayXattrs;
 use crate::xattrs::Xattr;
 
+/// Whether anything shows through from the layers below at `path`.
+///
+/// # Errors
+/// The kind of the failed system call.
+pub(super) fn show(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<bool> {
+    Ok(!matches!(find(roots, path, mode)?, Below::Nothing))
+}
+
 /// What the uppermost layer that has the directory `path` gives it; `None` when none has, or what a layer has there hides those
 /// below: a whiteout, an opaque directory, or something that is no directory.
 ///
 /// # Errors
 /// The kind of the failed system call.
 pub(super) fn directory(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<Option<Metadata>> {
+    let merged = if path.as_os_str().is_empty() {
+        (0..roots.len()).collect()
+    } else if let Below::Dir { merged, .. } = find(roots, path, mode)? {
+        merged
+    } else {
+        return Ok(None);
+    };
+    merged.first().map(|index| metadata(&roots[*index], path)).transpose()
+}
+
+/// What shows through at `path`, which is not the root.
+fn find(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<Below> {
     let form = match mode {
         WhiteoutMode::Overlay(namespace) => LayerForm::Overlay(namespace),
         WhiteoutMode::Execute => LayerForm::Overlay(OverlayXattrs::default()),
         WhiteoutMode::Aufs => LayerForm::Aufs,
     };
     let lowers = Lowers::new(roots.to_vec(), form);
+    let mut found = Below::Nothing;
     let mut merged = lowers.all();
     let mut above = PathBuf::new();
     for component in path {
@@ -38,12 +59,15 @@ pub(super) fn directory(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> R
             .map_err(|_| Error::invalid_archive("a name has a NUL byte").path(path))?;
         let directory = lowers.open(above.as_os_str().as_bytes(), &merged)?;
         above.push(component);
-        match directory.below(&name).map_err(|errno| Error::syscall("fstatat", &above, errno))? {
-            Below::Dir { merged: below, .. } => merged = below,
-            Below::Nothing | Below::File => return Ok(None),
+        found = directory.below(&name).map_err(|errno| Error::syscall("fstatat", &above, errno))?;
+        match &found {
+            Below::Dir { merged: below, .. } => merged.clone_from(below),
+            // Nothing lies below what is no directory.
+            Below::Nothing | Below::File if above != path => return Ok(Below::Nothing),
+            Below::Nothing | Below::File => {}
         }
     }
-    merged.first().map(|index| metadata(&roots[*index], path)).transpose()
+    Ok(found)
 }
 
 fn metadata(lower: &RootDir, path: &Path) -> Result<Metadata> {

@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mknodat};
 
 use super::directories::Directory;
 use super::implied::is_whiteout;
+use super::lowers;
 use super::metadata::{Metadata, Target};
 use super::options::WhiteoutMode;
 use super::unpack::{Unpacker, name_of};
@@ -77,6 +78,11 @@ impl Unpacker<'_> {
     }
 
     fn hide(&mut self, entry: &Entry, path: &Path, hidden: &Path) -> Result<()> {
+        // In a directory that only this layer has, overlay mounts list the mark itself, as a file that cannot be opened.
+        let lowers = &self.options.lowers;
+        if !lowers.is_empty() && !lowers::show(lowers, hidden, self.options.whiteouts)? {
+            return self.remove(hidden);
+        }
         let above = hidden.parent().unwrap_or(Path::new(""));
         let parent = match self.directories.open(above) {
             Ok(parent) => parent,

@@ -232,6 +232,29 @@ fn a_directory_in_place_of_a_whiteout_is_opaque() {
     }
 }
 
+/// In a directory that only this layer has, a mount would list the mark itself.
+#[test]
+#[ignore = "needs root"]
+fn what_is_not_below_needs_no_whiteout() {
+    let (upper, lower) = (Dest::new(), Dest::new());
+    fs::create_dir_all(lower.path("both")).unwrap();
+    fs::write(lower.path("both/below"), "").unwrap();
+    fs::write(lower.path("file"), "").unwrap();
+    let options = ApplyOptions { whiteouts: OVERLAY, lowers: vec![lower.root()], ..ApplyOptions::default() };
+    let archive = files(&[
+        "both/.wh.below",
+        "both/.wh.missing",
+        "none/.wh.missing",
+        "new/",
+        "new/mine",
+        "new/.wh.mine",
+        "file/.wh.missing",
+        ".wh.missing",
+    ]);
+    upper.apply_with(&archive, &options).unwrap();
+    assert_eq!(upper.list(), ["both/", "both/below (whiteout)", "new/"]);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_whiteout_is_no_target_of_a_link() {
