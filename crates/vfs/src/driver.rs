@@ -1,0 +1,223 @@
+//! The driver as its users see it; what each method does is in the module that its body names.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use graphdriver_archive as archive;
+use graphdriver_core::{
+    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DeferredRemoval, DiskUsage,
+    Driver, DriverEntry, DriverHome, Error, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff,
+    LayerId, MountOptions, NativeDiff, Result, StagedApply, StagedLayer,
+};
+
+use crate::home::Home;
+use crate::options::{VfsTuning, no_mount_options};
+use crate::reference::Reference;
+use crate::staged::Staged;
+use crate::{diff, remove};
+
+/// The driver for a [`Registry`](graphdriver_core::Registry): `vfs`. Works everywhere and so is never chosen while another would do.
+pub const DRIVER: DriverEntry = DriverEntry {
+    names: &["vfs"],
+    automatic: false,
+    probe: |_| Ok(()),
+    open: |place| Ok(Arc::new(Vfs::open(place)?)),
+};
+
+/// Layers as full copies of their parents.
+///
+/// A "mount" is the layer's directory itself: references are counted, so that a layer in use is not removed, but nothing is mounted, and
+/// [`MountOptions::read_only`] is not enforced. Layers that another program made in the same home can be used; their parents are not known.
+#[derive(Debug)]
+pub struct Vfs {
+    home: Arc<Home>,
+}
+
+impl Vfs {
+    /// Opens a home, making it first if need be.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an option that is not known; `NoSpace`; `PermissionDenied`; `Io`.
+    pub fn open(place: &DriverHome) -> Result<Self> {
+        Self::open_with(place, VfsTuning::default())
+    }
+
+    /// Like [`open`](Self::open), with choices made that the driver otherwise makes by itself.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(place: &DriverHome, tuning: VfsTuning) -> Result<Self> {
+        Ok(Self { home: Arc::new(Home::open(place, tuning)?) })
+    }
+}
+
+impl Driver for Vfs {
+    fn name(&self) -> &'static str {
+        "vfs"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_apply: true,
+            staged_apply: true,
+            reflink: self.home.has_reflinks,
+            user_namespace: true,
+            ..Capabilities::default()
+        }
+    }
+
+    fn status(&self) -> Result<Vec<(String, String)>> {
+        let facts = [
+            ("Backing Filesystem", self.home.backing.to_string()),
+            ("Reflinks", self.home.has_reflinks.to_string()),
+        ];
+        Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {
+        // Found before the copy rather than after; publishing decides.
+        if self.home.exists(id)? {
+            return Err(Error::layer_exists("create", id));
+        }
+        Staged::new(&self.home, options)?.publish(id)
+    }
+
+    fn create_from_template(&self, id: &LayerId, template: &LayerId, options: &CreateOptions) -> Result<()> {
+        self.create(id, &CreateOptions { parent: Some(template.clone()), ..options.clone() })
+    }
+
+    fn remove(&self, id: &LayerId) -> Result<()> {
+        self.remove_deferred(id)?.finish()
+    }
+
+    fn remove_deferred(&self, id: &LayerId) -> Result<DeferredRemoval> {
+        remove::remove(&self.home, id)
+    }
+
+    fn get(&self, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
+        if options.extra.iter().any(|option| option != "ro") {
+            return Err(no_mount_options());
+        }
+        self.home.acquire("mount", id, options.persistent)?;
+        Ok(self.home.layer(id))
+    }
+
+    fn put(&self, id: &LayerId) -> Result<()> {
+        self.home.require("unmount", id)?;
+        self.home.release(id)
+    }
+
+    fn exists(&self, id: &LayerId) -> Result<bool> {
+        self.home.exists(id)
+    }
+
+    fn layers(&self) -> Result<Vec<LayerId>> {
+        self.home.list()
+    }
+
+    fn parent(&self, id: &LayerId) -> Result<Option<LayerId>> {
+        self.home.require("find parent of", id)?;
+        Ok(self.home.note(id)?.map(|note| note.parent))
+    }
+
+    fn metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>> {
+        self.home.require("describe", id)?;
+        Ok(BTreeMap::from([("Dir".to_owned(), self.home.layer(id).display().to_string())]))
+    }
+
+    fn usage(&self, id: &LayerId) -> Result<DiskUsage> {
+        Ok(archive::disk_usage(&self.home.open_layer("measure", id)?)?)
+    }
+
+    fn cleanup(&self) -> Result<()> {
+        let recovered = self.home.temp_dirs.recover();
+        recovered.and(self.home.remove_stray_notes()).and(self.home.forget_killed())
+    }
+
+    fn image_stores(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn native_diff(&self) -> Option<&dyn NativeDiff> {
+        Some(self)
+    }
+
+    fn id_shift(&self) -> Option<&dyn IdShift> {
+        Some(self)
+    }
+
+    fn staged_apply(&self) -> Option<&dyn StagedApply> {
+        Some(self)
+    }
+
+    fn additional_layers(&self) -> Option<&dyn AdditionalLayers> {
+        None
+    }
+
+    fn file_getter(&self) -> Option<&dyn FileGetter> {
+        Some(self)
+    }
+
+    fn dedup(&self) -> Option<&dyn Dedup> {
+        None
+    }
+}
+
+impl NativeDiff for Vfs {
+    fn diff(&self, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<Option<LayerDiff>> {
+        diff::diff(&self.home, id, base, id_maps)
+    }
+
+    fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
+        diff::changes(&self.home, id, base)
+    }
+
+    fn diff_size(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
+        diff::diff_size(&self.home, id, base)
+    }
+
+    fn apply(
+        &self,
+        id: &LayerId,
+        tar: &mut dyn Read,
+        options: &LayerApplyOptions,
+    ) -> Result<Option<Applied>> {
+        diff::apply(&self.home, id, tar, options).map(Some)
+    }
+}
+
+impl StagedApply for Vfs {
+    fn stage(
+        &self,
+        create: &CreateOptions,
+        tar: &mut dyn Read,
+        options: &LayerApplyOptions,
+    ) -> Result<Box<dyn StagedLayer>> {
+        let mut staged = Staged::new(&self.home, create)?;
+        staged.fill(tar, options)?;
+        Ok(Box::new(staged))
+    }
+}
+
+impl IdShift for Vfs {
+    fn update_layer_id_map(&self, id: &LayerId, to_container: &IdMaps, to_host: &IdMaps) -> Result<()> {
+        let _reference = Reference::take(&self.home, "change owners of", id)?;
+        let root = self.home.open_layer("change owners of", id)?;
+        archive::chown_tree(&root, to_container, to_host)?;
+        archive::chown_root(&root, to_container, to_host)?;
+        Ok(())
+    }
+
+    fn supports_shifting(&self, _maps: &IdMaps) -> bool {
+        false
+    }
+}
+
+impl FileGetter for Vfs {
+    fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
+        Ok(self.home.open_layer("open file of", id)?.open_file(path)?)
+    }
+}

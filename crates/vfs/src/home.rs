@@ -1,0 +1,202 @@
+//! Where things are, and which layers there are.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use graphdriver_archive::{CopyMethod, RootDir};
+use graphdriver_core::{
+    DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
+    write_atomic,
+};
+use graphdriver_sys::clone_file;
+
+use crate::note::ParentNote;
+use crate::options::{VfsOptions, VfsTuning};
+
+/// In the run home: who uses which layer.
+const REFERENCES: &str = ".references";
+
+/// An opened home.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    layers: PathBuf,
+    notes: PathBuf,
+    pub(crate) temp_dirs: TempDirs,
+    pub(crate) references: RefCounter,
+    pub(crate) options: VfsOptions,
+    pub(crate) copy: CopyMethod,
+    pub(crate) has_reflinks: bool,
+    pub(crate) in_user_namespace: bool,
+    pub(crate) backing: FsMagic,
+}
+
+impl Home {
+    pub(crate) fn open(place: &DriverHome, tuning: VfsTuning) -> Result<Self> {
+        let options = VfsOptions::parse(place.options())?;
+        let path = place.home().to_owned();
+        let (layers, notes) = (path.join("dir"), path.join("parents"));
+        make_dirs(&path, 0o755)?;
+        for dir in [&layers, &notes] {
+            make_dirs(dir, 0o700)?;
+        }
+        let temp_dirs = TempDirs::open(&path)?;
+        Ok(Self {
+            has_reflinks: tuning.copy == CopyMethod::Auto && probe_reflinks(&temp_dirs)?,
+            temp_dirs,
+            references: RefCounter::without_mounts(place.run_home().join(REFERENCES))?,
+            options,
+            copy: tuning.copy,
+            in_user_namespace: in_user_namespace()?,
+            backing: fs_magic(&path)?,
+            path,
+            layers,
+            notes,
+        })
+    }
+
+    /// The right to change which layers there are.
+    pub(crate) fn lock(&self) -> Result<HomeLock> {
+        HomeLock::exclusive(&self.path)
+    }
+
+    /// Where the layer's files are, or would be.
+    pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {
+        self.layers.join(id)
+    }
+
+    pub(crate) fn layers_dir(&self) -> &Path {
+        &self.layers
+    }
+
+    pub(crate) fn exists(&self, id: &LayerId) -> Result<bool> {
+        let path = self.layer(id);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("stat", path, error)),
+        }
+    }
+
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer.
+    pub(crate) fn require(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        if self.exists(id)? { Ok(()) } else { Err(Error::layer_unknown(operation, id)) }
+    }
+
+    /// The layer's files.
+    ///
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer.
+    pub(crate) fn open_layer(&self, operation: &'static str, id: &LayerId) -> Result<RootDir> {
+        self.require(operation, id)?;
+        Ok(RootDir::open(self.layer(id))?)
+    }
+
+    /// All layers, sorted. What else another program put there is passed over.
+    pub(crate) fn list(&self) -> Result<Vec<LayerId>> {
+        let mut found = Vec::new();
+        for (id, file_type) in list_ids(&self.layers)? {
+            if file_type.is_dir() {
+                found.push(id);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// What is known of the layer's making; nothing, where another program made it.
+    pub(crate) fn note(&self, id: &LayerId) -> Result<Option<ParentNote>> {
+        let path = self.notes.join(id);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| Error::io("read", &path, error))?,
+        };
+        let note = ParentNote::parse(&text);
+        if note.is_none() {
+            tracing::warn!(?path, "not a note of a parent; the layer counts as one without");
+        }
+        Ok(note)
+    }
+
+    /// Replaces what is known of the layer's making.
+    pub(crate) fn set_note(&self, id: &LayerId, note: Option<&ParentNote>) -> Result<()> {
+        match note {
+            Some(note) => {
+                let dir = File::open(&self.notes).map_err(|error| Error::io("open", &self.notes, error))?;
+                write_atomic(&dir, id.as_str(), note.to_text().as_bytes(), 0o600)
+            }
+            None => self.remove_note(id),
+        }
+    }
+
+    pub(crate) fn remove_note(&self, id: &LayerId) -> Result<()> {
+        let path = self.notes.join(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("unlink", path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes notes of layers that another program has removed, which would be wrong about a new layer of the same name.
+    pub(crate) fn remove_stray_notes(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        for (id, _) in list_ids(&self.notes)? {
+            if !self.exists(&id)? {
+                self.remove_note(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer that was made as a copy of `id`.
+    pub(crate) fn child_of(&self, id: &LayerId) -> Result<Option<LayerId>> {
+        for (child, _) in list_ids(&self.notes)? {
+            let is_child = self.note(&child)?.is_some_and(|note| note.parent == *id);
+            if is_child && self.exists(&child)? {
+                return Ok(Some(child));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Makes a directory and those above it, as far as they are missing.
+fn make_dirs(path: &Path, mode: u32) -> Result<()> {
+    let result = DirBuilder::new().recursive(true).mode(mode).create(path);
+    result.map_err(|error| Error::io("mkdir", path, error))
+}
+
+/// The entries of a directory that could be layers, and what they are.
+fn list_ids(dir: &Path) -> Result<Vec<(LayerId, fs::FileType)>> {
+    let failed = |error| Error::io("read directory", dir, error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push((id, entry.file_type().map_err(failed)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether files of the home can share blocks, found out by trying: file systems of one type differ in it.
+fn probe_reflinks(temp_dirs: &TempDirs) -> Result<bool> {
+    let dir = temp_dirs.create()?;
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    fs::write(&from, "probe").map_err(|error| Error::io("write", &from, error))?;
+    let source = File::open(&from).map_err(|error| Error::io("open", &from, error))?;
+    let destination = File::create(&to).map_err(|error| Error::io("open", &to, error))?;
+    let shared = clone_file(&destination, &source).is_ok();
+    dir.delete()?;
+    Ok(shared)
+}
+
+fn in_user_namespace() -> Result<bool> {
+    let initial = graphdriver_sys::user_namespace::in_initial();
+    initial
+        .map(|initial| !initial)
+        .map_err(|error| Error::new(ErrorKind::Io, "find user namespace").source(error))
+}

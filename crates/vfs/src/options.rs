@@ -1,0 +1,87 @@
+//! What can be chosen when a home is opened.
+
+use graphdriver_archive::CopyMethod;
+use graphdriver_core::{DriverOption, Error, ErrorKind, Result};
+
+/// The driver options, as `vfs.key=value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VfsOptions {
+    /// Keep the calling process's ids where an owner cannot be set.
+    pub(crate) ignore_chown_errors: bool,
+}
+
+const KNOWN: [&str; 1] = ["ignore_chown_errors"];
+
+impl VfsOptions {
+    /// # Errors
+    /// `InvalidArgument` for an unknown key, naming those that are known, and for a value that makes no sense.
+    pub(crate) fn parse(options: &[DriverOption]) -> Result<Self> {
+        let mut parsed = Self::default();
+        for option in options {
+            match option.key() {
+                "ignore_chown_errors" => parsed.ignore_chown_errors = option.parse_bool()?,
+                "mountopt" => return Err(no_mount_options()),
+                _ => return Err(option.unknown(&KNOWN)),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// The error for mount options, which a driver that does not mount cannot honour.
+pub(crate) fn no_mount_options() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "mount").detail("vfs driver does not support mount options")
+}
+
+/// Choices that the driver otherwise makes by itself, for tests that want each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VfsTuning {
+    /// How file contents get from a parent to its child.
+    pub copy: CopyMethod,
+}
+
+impl VfsTuning {
+    /// Copies by this method.
+    #[must_use]
+    pub fn copying(mut self, method: CopyMethod) -> Self {
+        self.copy = method;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(texts: &[&str]) -> Result<VfsOptions> {
+        let options: Vec<DriverOption> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        VfsOptions::parse(&options)
+    }
+
+    #[test]
+    fn known_options() {
+        assert_eq!(parse(&[]).unwrap(), VfsOptions { ignore_chown_errors: false });
+        assert_eq!(
+            parse(&["vfs.ignore_chown_errors=true"]).unwrap(),
+            VfsOptions { ignore_chown_errors: true }
+        );
+        assert_eq!(
+            parse(&["ignore_chown_errors=1", ".ignore_chown_errors=0"]).unwrap(),
+            VfsOptions::default()
+        );
+    }
+
+    #[test]
+    fn others_are_refused_with_what_is_known() {
+        for (text, part) in [
+            ("vfs.size=5g", "known options are: ignore_chown_errors"),
+            ("vfs.mountopt=nodev", "vfs driver does not support mount options"),
+            ("vfs.ignore_chown_errors=perhaps", "is neither true nor false"),
+        ] {
+            let error = parse(&[text]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Layers in the making: copied and filled out of sight, then in place by one rename.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use graphdriver_archive::{self as archive, CopyOptions, RootDir};
+use graphdriver_core::{
+    Applied, CreateOptions, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerId, Owner, Result, StagedLayer,
+    TempDir, sync_dir,
+};
+use graphdriver_sys::xattr::{self, SetFlags};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat, renameat2};
+
+use crate::diff::apply_options;
+use crate::home::Home;
+use crate::note::ParentNote;
+use crate::reference::Reference;
+
+/// Mode of the root directory of a layer without parent, as in containers/storage.
+const BASE_MODE: u32 = 0o555;
+
+/// A layer without a name. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    home: Arc<Home>,
+    temp_dir: TempDir,
+    note: Option<ParentNote>,
+    /// Keeps the parent until the layer has its place.
+    _parent: Option<Reference>,
+    applied: Applied,
+}
+
+impl Staged {
+    /// A copy of the parent, or an empty layer.
+    ///
+    /// # Errors
+    /// `ParentUnknown`; `NotSupported` for a quota; `NoSpace`; `PermissionDenied` where the parent's owners cannot be set; `Io`. Nothing remains.
+    pub(crate) fn new(home: &Arc<Home>, options: &CreateOptions) -> Result<Self> {
+        if !options.quota.is_unlimited() {
+            let detail = "the vfs driver does not limit the size of layers";
+            return Err(Error::new(ErrorKind::NotSupported, "create").detail(detail));
+        }
+        let parent = options.parent.as_ref().map(|parent| take_parent(home, parent)).transpose()?;
+        let mut staged = Self {
+            home: Arc::clone(home),
+            temp_dir: home.temp_dirs.create()?,
+            note: None,
+            _parent: parent,
+            applied: Applied::default(),
+        };
+        let root = staged.make_root()?;
+        match &options.parent {
+            None => staged.dress_base(&root, &options.id_maps)?,
+            Some(parent) => staged.copy(parent, &root)?,
+        }
+        if let Some(label) = &options.label {
+            set_label(&root, label)?;
+        }
+        Ok(staged)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.temp_dir.path().join("layer")
+    }
+
+    fn make_root(&self) -> Result<RootDir> {
+        let path = self.path();
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| Error::io("mkdir", &path, error))?;
+        Ok(RootDir::open(path)?)
+    }
+
+    fn dress_base(&self, root: &RootDir, id_maps: &IdMaps) -> Result<()> {
+        // The root of no particular container is whoever makes the layer, if that is not the machine's root.
+        let lenient = self.home.options.ignore_chown_errors || id_maps.is_identity();
+        set_owner(root, id_maps.root()?, lenient)?;
+        set_mode(root, BASE_MODE)
+    }
+
+    fn copy(&mut self, parent: &LayerId, root: &RootDir) -> Result<()> {
+        let from = self.home.open_layer("create", parent)?;
+        let options = CopyOptions { method: self.home.copy, in_user_namespace: self.home.in_user_namespace };
+        archive::copy_tree(&from, root, &options)?;
+        self.note = Some(ParentNote { parent: parent.clone(), copied_at: self.file_system_time()? });
+        Ok(())
+    }
+
+    /// Now, by the clock that stamps the files of the home: no file that was made before has a later time, and none that is changed from now on an earlier one.
+    fn file_system_time(&self) -> Result<SystemTime> {
+        let path = self.temp_dir.path().join("now");
+        let failed = |error| Error::io("create", &path, error);
+        File::create(&path).and_then(|file| file.metadata()?.modified()).map_err(failed)
+    }
+
+    /// Unpacks `tar` into it.
+    ///
+    /// # Errors
+    /// As [`archive::apply`].
+    pub(crate) fn fill(&mut self, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<()> {
+        let root = RootDir::open(self.path())?;
+        self.applied = archive::apply(&root, tar, &apply_options(&self.home, options))?;
+        Ok(())
+    }
+
+    /// Gives the layer its name.
+    ///
+    /// # Errors
+    /// `LayerExists`; `ParentUnknown` when another program removed the parent meanwhile; `Io`. Nothing remains.
+    pub(crate) fn publish(self, id: &LayerId) -> Result<()> {
+        let home = &self.home;
+        let _lock = home.lock()?;
+        if home.exists(id)? {
+            return Err(Error::layer_exists("create", id));
+        }
+        if let Some(note) = &self.note {
+            require_parent(home, &note.parent)?;
+        }
+        // Before the layer is there, so that it never is without; a note without a layer is nothing.
+        home.set_note(id, self.note.as_ref())?;
+        rename_new(&self.path(), &home.layer(id)).map_err(|errno| {
+            if let Err(error) = home.remove_note(id) {
+                tracing::warn!(error = %error.report(), "the note of a layer that was not made stays");
+            }
+            match errno {
+                Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR => Error::layer_exists("create", id),
+                _ => Error::syscall("rename", home.layer(id), errno),
+            }
+        })?;
+        // The layer is there; whether its name survives a power cut right now is all that is in doubt.
+        let dir = home.layers_dir();
+        let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);
+        if let Err(error) = synced {
+            tracing::warn!(layer = %id, error = %error.report(), "the name of a new layer may not survive a power cut");
+        }
+        Ok(())
+    }
+}
+
+impl StagedLayer for Staged {
+    fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    fn commit(self: Box<Self>, id: &LayerId) -> Result<()> {
+        self.publish(id)
+    }
+}
+
+fn take_parent(home: &Arc<Home>, parent: &LayerId) -> Result<Reference> {
+    Reference::take(home, "create", parent).map_err(|error| match error.kind() {
+        ErrorKind::LayerUnknown => Error::parent_unknown("create", parent),
+        _ => error,
+    })
+}
+
+fn require_parent(home: &Home, parent: &LayerId) -> Result<()> {
+    if home.exists(parent)? { Ok(()) } else { Err(Error::parent_unknown("create", parent)) }
+}
+
+fn set_owner(root: &RootDir, owner: Owner, lenient: bool) -> Result<()> {
+    match fchown(root, Some(owner.uid), Some(owner.gid)) {
+        Err(error)
+            if lenient
+                && matches!(
+                    error.raw_os_error().map(Errno::from_raw),
+                    Some(Errno::EPERM | Errno::EINVAL)
+                ) =>
+        {
+            tracing::debug!(path = ?root.path(), %owner, %error, "the owner of a layer's root stays as it is");
+            Ok(())
+        }
+        result => {
+            result.map_err(|error| Error::io("chown", root.path(), error).detail(format!("to {owner}")))
+        }
+    }
+}
+
+fn set_mode(root: &RootDir, mode: u32) -> Result<()> {
+    fs::set_permissions(root.path(), Permissions::from_mode(mode))
+        .map_err(|error| Error::io("chmod", root.path(), error))
+}
+
+/// Labels the root directory. Where there is no SELinux there is nothing to label.
+fn set_label(root: &RootDir, label: &str) -> Result<()> {
+    match xattr::fset(root, "security.selinux", label.as_bytes(), SetFlags::empty()) {
+        Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => {
+            Err(Error::syscall("fsetxattr", root.path(), errno).detail(format!("SELinux label {label:?}")))
+        }
+    }
+}
+
+/// Renames `from` to `to`, which must not exist.
+fn rename_new(from: &Path, to: &Path) -> nix::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // Some file systems lack the flag; the lock keeps others of us off, and a directory replaces none but empty ones.
+        Err(Errno::EINVAL | Errno::ENOSYS) => renameat(AT_FDCWD, from, AT_FDCWD, to),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| dir.path().join(name));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        assert_eq!(rename_new(&from, &to), Err(Errno::EEXIST));
+        fs::remove_dir(&to).unwrap();
+        rename_new(&from, &to).unwrap();
+        assert_eq!(fs::metadata(&from).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    }
+}
