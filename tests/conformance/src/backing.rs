@@ -1,0 +1,147 @@
+//! The file systems below the homes.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
+
+use crate::needs::{Need, Privilege};
+
+/// A kind of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Whatever lies below the directory for temporary files; needs no privilege.
+    Here,
+    Tmpfs,
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl Backing {
+    pub const ALL: [Self; 5] = [Self::Here, Self::Tmpfs, Self::Ext4, Self::Xfs, Self::Btrfs];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Tmpfs => "tmpfs",
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// Whether files can share blocks.
+    pub fn has_reflinks(self) -> bool {
+        matches!(self, Self::Xfs | Self::Btrfs)
+    }
+}
+
+/// Where the file systems are, each made when the first trial asks for it.
+///
+/// They are mounted in a mount namespace of this process alone, from loop devices that the kernel frees with the last mount and images that are unlinked at once: when the
+/// process ends, in whatever way, nothing is left but an empty directory.
+pub struct Stage {
+    dir: TempDir,
+    roots: [OnceLock<Result<PathBuf, Need>>; Backing::ALL.len()],
+    private: bool,
+}
+
+impl Stage {
+    /// Enters a mount namespace of its own where that is allowed. Must be called before the first thread starts.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("graphdriver-conformance-").tempdir().unwrap();
+        // Ordinary users of the user namespaces below have to get through.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let private = Privilege::here() >= Privilege::Owners && unshare(CloneFlags::CLONE_NEWNS).is_ok() && {
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                .unwrap();
+            true
+        };
+        Self { dir, roots: [const { OnceLock::new() }; Backing::ALL.len()], private }
+    }
+
+    /// A directory on the file system.
+    pub fn root(&self, backing: Backing) -> Result<&Path, Need> {
+        let root = self.roots[backing as usize].get_or_init(|| self.make(backing));
+        root.as_deref().map_err(Clone::clone)
+    }
+
+    fn make(&self, backing: Backing) -> Result<PathBuf, Need> {
+        let root = self.dir.path().join(backing.name());
+        fs::create_dir(&root).unwrap();
+        if backing == Backing::Here {
+            return Ok(root);
+        }
+        if !self.private {
+            return Err(Need::Root);
+        }
+        match backing {
+            Backing::Here | Backing::Tmpfs => mount_tmpfs(&root, "1g"),
+            Backing::Ext4 => mount_image(&root, "ext4", "mkfs.ext4", &["-q", "-F"])?,
+            Backing::Xfs => mount_image(&root, "xfs", "mkfs.xfs", &["-q", "-f", "-m", "reflink=1"])?,
+            Backing::Btrfs => mount_image(&root, "btrfs", "mkfs.btrfs", &["-q", "-f"])?,
+        }
+        fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+        Ok(root)
+    }
+
+    /// Unmounts what was mounted, also by cases that failed. Where this is not reached, the end of the mount namespace does it.
+    pub fn tear_down(&self) {
+        for mount in mounts_below(self.dir.path()).iter().rev() {
+            umount2(mount, MntFlags::MNT_DETACH).unwrap();
+        }
+    }
+}
+
+/// What is mounted on directories below `dir`, in the order of mounting.
+pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(dir)).collect()
+}
+
+/// A file system in memory of `size` (as its mount option has it) on the directory `root`.
+pub fn mount_tmpfs(root: &Path, size: &str) {
+    mount(
+        Some("tmpfs"),
+        root,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(format!("size={size},mode=755").as_str()),
+    )
+    .unwrap();
+}
+
+/// 1 GiB, of which only what is written takes memory.
+const IMAGE_BYTES: u64 = 1 << 30;
+
+fn mount_image(root: &Path, file_system: &str, mkfs: &'static str, options: &[&str]) -> Result<(), Need> {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let image = tempfile::NamedTempFile::new_in(dir).unwrap();
+    File::set_len(image.as_file(), IMAGE_BYTES).unwrap();
+    run(mkfs, Command::new(mkfs).args(options).arg(image.path()))?;
+    let options = ["-t", file_system, "-o", "loop"];
+    run("mount", Command::new("mount").args(options).arg(image.path()).arg(root))
+}
+
+fn run(program: &'static str, command: &mut Command) -> Result<(), Need> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = match command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Need::Program(program)),
+        output => output.unwrap(),
+    };
+    let message = String::from_utf8_lossy(&output.stderr);
+    // What mount(8) says for ENODEV, and where there are no loop devices at all.
+    if message.contains("unknown filesystem type") || message.contains("failed to setup loop device") {
+        return Err(Need::Kernel(message.trim().to_owned()));
+    }
+    assert!(output.status.success(), "{command:?}: {message}");
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The cases, by topic, and the table of all of them.
+
+mod apply;
+mod changes;
+mod concurrent;
+mod copies;
+mod crash;
+mod create;
+mod deep;
+mod diff_apply;
+mod edits;
+mod errors;
+mod ids;
+mod live;
+mod metadata;
+mod random_edits;
+mod references;
+mod remove;
+mod whiteouts;
+
+use crate::configuration::{Configuration, Driver};
+use crate::needs::Privilege;
+use crate::store::Store;
+
+/// One thing that every driver must do right.
+pub struct Case {
+    pub name: &'static str,
+    pub run: fn(&Store),
+    pub needs: Privilege,
+    /// Whether it makes sense for the driver; what a driver promises to do, it must be tried on.
+    pub applies_to: fn(&Configuration) -> bool,
+}
+
+const fn case(name: &'static str, needs: Privilege, run: fn(&Store)) -> Case {
+    Case { name, run, needs, applies_to: |_| true }
+}
+
+impl Case {
+    const fn only(self, applies_to: fn(&Configuration) -> bool) -> Self {
+        Self { applies_to, ..self }
+    }
+}
+
+use Privilege::{Capable, Devices, Ordinary, Owners};
+
+/// Every case, in the order in which a new driver would be made to pass them.
+pub const ALL: &[Case] = &[
+    case("create_empty", Ordinary, create::empty),
+    case("create_base", Owners, create::base),
+    case("create_snap", Ordinary, create::snap),
+    case("create_root_owner", Owners, create::root_owner),
+    case("create_from_template", Ordinary, create::from_template),
+    case("create_under_id_maps", Owners, ids::create_under_maps),
+    case("set_quota", Ordinary, create::quota),
+    case("list_layers", Ordinary, create::list_layers),
+    case("describes_itself", Ordinary, create::describes_itself),
+    case("usage", Ordinary, create::usage),
+    case("odd_home_path", Ordinary, create::odd_home_path),
+    case("exists_get_put", Ordinary, references::exists_get_put),
+    case("put_without_get", Ordinary, references::put_without_get),
+    case("keep_and_unmount", Ordinary, references::keep_and_unmount),
+    case("read_only_mount", Ordinary, references::read_only_mount).only(|it| it.driver == Driver::Overlay),
+    case("mount_options", Ordinary, references::mount_options),
+    case("two_processes", Ordinary, references::two_processes),
+    case("killed_process", Ordinary, references::killed_process),
+    case("remove", Ordinary, remove::removes),
+    case("remove_unknown", Ordinary, remove::unknown),
+    case("remove_mounted", Ordinary, remove::mounted),
+    case("remove_with_children", Ordinary, remove::with_children),
+    case("remove_deferred", Ordinary, remove::deferred),
+    case("errors_by_kind", Ordinary, errors::by_kind),
+    case("truncated_archive", Ordinary, errors::truncated_archive),
+    case("path_escape", Ordinary, errors::path_escape),
+    case("no_space", Capable, errors::no_space),
+    case("deep_layer_read", Ordinary, deep::read_128),
+    case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay),
+    case("diff_apply_10", Ordinary, diff_apply::ten),
+    case("diff_apply_100", Ordinary, diff_apply::hundred),
+    case("diff_of_whole_layer", Ordinary, diff_apply::whole_layer),
+    case("diff_of_strangers", Ordinary, diff_apply::strangers),
+    case("diff_of_live_mount", Ordinary, live::diff_while_files_vanish),
+    case("changes", Ordinary, changes::twenty_files),
+    case("changes_by_kind", Ordinary, changes::by_kind),
+    case("symlink_target", Ordinary, changes::symlink_target),
+    case("echo", Ordinary, changes::echo),
+    case("same_second_edit", Ordinary, edits::same_second_same_size),
+    case("restored_time_edit", Ordinary, edits::restored_time).only(|it| it.finds_restored_times),
+    case("touched_not_changed", Ordinary, edits::touched).only(|it| it.driver == Driver::Vfs),
+    case("parent_edited_later", Ordinary, edits::of_the_parent).only(|it| it.driver == Driver::Vfs),
+    case("hard_links", Ordinary, metadata::hard_links),
+    case("user_xattrs", Ordinary, metadata::user_xattrs),
+    case("file_capabilities", Capable, metadata::file_capabilities),
+    case("owners_and_modes", Owners, metadata::owners_and_modes),
+    case("times", Ordinary, metadata::times),
+    case("fifos", Ordinary, metadata::fifos),
+    case("devices", Devices, metadata::devices).only(|it| !it.in_user_namespace),
+    case("devices_left_out", Ordinary, metadata::devices_left_out).only(|it| it.in_user_namespace),
+    case("whiteouts", Ordinary, whiteouts::of_files_and_dirs),
+    case("opaque_directory", Ordinary, whiteouts::opaque),
+    case("directory_file_directory", Ordinary, whiteouts::directory_file_directory),
+    case("whiteout_then_again", Ordinary, whiteouts::deleted_then_made_again),
+    case("apply_to_existing", Ordinary, apply::to_existing),
+    case("apply_reports", Ordinary, apply::reports),
+    case("apply_drains", Ordinary, apply::drains_its_input),
+    case("update_id_map", Owners, ids::update).only(|it| it.driver == Driver::Vfs),
+    case("file_getter", Ordinary, copies::file_getter).only(|it| it.driver == Driver::Vfs),
+    case("copies_are_independent", Ordinary, copies::independent),
+    case("copies_share_blocks", Ordinary, copies::share_blocks).only(|it| it.name == "vfs-auto"),
+    case("staged_apply_killed", Ordinary, crash::killed_while_filling),
+    case("staged_apply_dropped", Ordinary, crash::dropped_before_commit),
+    case("concurrent_creates", Ordinary, concurrent::creates_of_one_id),
+    case("concurrent_mounts", Ordinary, concurrent::mounts_of_one_layer),
+    case("random_edits", Ordinary, random_edits::round_trip),
+];

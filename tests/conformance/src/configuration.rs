@@ -1,0 +1,129 @@
+//! The drivers, each in the variants that must behave the same.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use graphdriver_archive::CopyMethod;
+use graphdriver_core::{self as core, DriverHome, DriverOption, Graph, OpenOptions, Result};
+use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
+use graphdriver_vfs::{Vfs, VfsTuning};
+
+use crate::backing::Backing;
+use crate::needs::Privilege;
+
+/// Which driver, for what only some promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Overlay,
+    Vfs,
+}
+
+/// A driver and the choices it is opened with.
+pub struct Configuration {
+    pub name: &'static str,
+    pub driver: Driver,
+    open: fn(&DriverHome) -> Result<Arc<dyn core::Driver>>,
+    /// The file systems it is tried on.
+    pub runs_on: fn(Backing) -> bool,
+    /// Whether cases run as root of a user namespace that is made for them.
+    pub in_user_namespace: bool,
+    pub needs: Privilege,
+    /// Whether an edit of equal size is found after the file's old time was put back.
+    pub finds_restored_times: bool,
+    copy: CopyMethod,
+}
+
+const OVERLAY: Configuration = Configuration {
+    name: "overlay-native",
+    driver: Driver::Overlay,
+    open: |home| Ok(Arc::new(Overlay::open(home)?)),
+    runs_on: |_| true,
+    in_user_namespace: false,
+    needs: Privilege::Capable,
+    finds_restored_times: true,
+    copy: CopyMethod::Auto,
+};
+
+const VFS: Configuration = Configuration {
+    name: "vfs-auto",
+    driver: Driver::Vfs,
+    open: |home| Ok(Arc::new(Vfs::open(home)?)),
+    runs_on: |_| true,
+    in_user_namespace: false,
+    needs: Privilege::Ordinary,
+    finds_restored_times: true,
+    copy: CopyMethod::Auto,
+};
+
+impl Configuration {
+    pub const ALL: &[Self] = &[
+        VFS,
+        Self {
+            name: "vfs-plain",
+            open: |home| Ok(Arc::new(Vfs::open_with(home, VfsTuning::default().copying(CopyMethod::Plain))?)),
+            runs_on: |backing| backing != Backing::Here,
+            copy: CopyMethod::Plain,
+            ..VFS
+        },
+        Self {
+            name: "vfs-range",
+            open: |home| Ok(Arc::new(Vfs::open_with(home, VfsTuning::default().copying(CopyMethod::Range))?)),
+            runs_on: |backing| backing != Backing::Here,
+            copy: CopyMethod::Range,
+            ..VFS
+        },
+        Self { name: "vfs-userns", in_user_namespace: true, ..VFS },
+        OVERLAY,
+        Self {
+            name: "overlay-naive",
+            open: |home| open_overlay(home, |tuning| tuning.native_diff = false),
+            runs_on: |backing| backing != Backing::Here,
+            finds_restored_times: false,
+            ..OVERLAY
+        },
+        Self {
+            name: "overlay-mount2",
+            open: |home| open_overlay(home, |tuning| tuning.mount_api = Some(MountApi::Mount)),
+            runs_on: |backing| backing != Backing::Here,
+            ..OVERLAY
+        },
+        Self { name: "overlay-userns", in_user_namespace: true, ..OVERLAY },
+    ];
+
+    pub fn named(name: &str) -> &'static Self {
+        Self::ALL
+            .iter()
+            .find(|configuration| configuration.name == name)
+            .expect("the name of a configuration")
+    }
+
+    /// Opens the home below `dir`.
+    pub fn open(&self, dir: &Path) -> Result<Graph> {
+        self.open_with(dir, &[])
+    }
+
+    pub fn open_with(&self, dir: &Path, options: &[&str]) -> Result<Graph> {
+        let options = options.iter().map(|text| text.parse::<DriverOption>()).collect::<Result<Vec<_>>>()?;
+        let place = OpenOptions::new(dir.join("root"), dir.join("run")).with_options(options);
+        (self.open)(&DriverHome::new(self.driver_name(), &place)?).map(Graph::new)
+    }
+
+    /// Also the name of the home.
+    pub fn driver_name(&self) -> &'static str {
+        match self.driver {
+            Driver::Overlay => "overlay",
+            Driver::Vfs => "vfs",
+        }
+    }
+
+    /// Whether copies share blocks; nothing is known of the file system that happens to be here.
+    pub fn expects_reflinks(&self, backing: Backing) -> Option<bool> {
+        (backing != Backing::Here).then(|| backing.has_reflinks() && self.copy == CopyMethod::Auto)
+    }
+}
+
+fn open_overlay(home: &DriverHome, choose: fn(&mut OverlayTuning)) -> Result<Arc<dyn core::Driver>> {
+    let mut tuning = OverlayTuning::default();
+    choose(&mut tuning);
+    Ok(Arc::new(Overlay::open_with(home, tuning)?))
+}

@@ -1,0 +1,117 @@
+//! Other processes that take part in a case: this program, started again in a role.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use graphdriver_core::{CreateOptions, LayerApplyOptions, LayerId, MountOptions};
+
+use crate::configuration::Configuration;
+use crate::trials::Experiment;
+use crate::user_namespace;
+
+/// Found without walking directories that the ids in use here may not be allowed to enter.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Starts this program in a role, to be talked to over standard input and output.
+pub fn spawn(role: &str, words: &[&OsStr], errors: Stdio) -> Child {
+    let mut command = Command::new(THIS_PROGRAM);
+    command.arg(format!("--role={role}")).args(words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap()
+}
+
+/// What a process that was started by [`spawn`] does.
+pub fn play(role: &str, words: &[String]) -> ExitCode {
+    match (role, words) {
+        ("user-namespace", words) => return user_namespace::enter(words),
+        ("case", [name, dir]) => return run_case(name, dir),
+        ("hold", [configuration, dir, layer]) => hold(configuration, dir, layer),
+        ("fill", [configuration, dir, layer, parent]) => fill(configuration, dir, layer, parent),
+        _ => panic!("no such role: {role} {words:?}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn run_case(name: &str, dir: &str) -> ExitCode {
+    match Experiment::named(name).unwrap().run_in(PathBuf::from(dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(need) => {
+            println!("{need}");
+            ExitCode::from(u8::try_from(user_namespace::LACKS).unwrap())
+        }
+    }
+}
+
+/// Mounts a layer and unmounts it when standard input ends.
+fn hold(configuration: &str, dir: &str, layer: &str) {
+    let graph = Configuration::named(configuration).open(Path::new(dir)).unwrap();
+    let mount = graph.mount(&id(layer), &MountOptions::default()).unwrap();
+    println!("{}", mount.path().display());
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    mount.unmount().unwrap();
+}
+
+/// Fills a new layer from the archive on standard input; a parent `-` is none.
+fn fill(configuration: &str, dir: &str, layer: &str, parent: &str) {
+    let graph = Configuration::named(configuration).open(Path::new(dir)).unwrap();
+    let create = if parent == "-" { CreateOptions::default() } else { CreateOptions::on(&id(parent)) };
+    graph.create_filled(&id(layer), &create, &mut io::stdin().lock(), &LayerApplyOptions::default()).unwrap();
+}
+
+fn id(text: &str) -> LayerId {
+    text.parse().unwrap()
+}
+
+/// Another process that has a layer mounted.
+pub struct Holder {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Holder {
+    /// Returns once it is mounted.
+    pub fn start(configuration: &Configuration, dir: &Path, layer: &LayerId) -> Self {
+        let words = [configuration.name.as_ref(), dir.as_os_str(), layer.as_str().as_ref()];
+        let mut child = spawn("hold", &words, Stdio::inherit());
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "the other process could not mount {layer}");
+        Self { child, path: PathBuf::from(line.trim_end()) }
+    }
+
+    /// Where it has the layer.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets it unmount and end.
+    pub fn finish(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Ends it at once, without a chance to unmount.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Another process that fills a layer, and is killed when it has read `archive`, which is not all of it.
+pub fn fill_half_way(
+    configuration: &Configuration,
+    dir: &Path,
+    layer: &LayerId,
+    parent: Option<&LayerId>,
+    archive: &[u8],
+) {
+    let parent = parent.map_or("-", LayerId::as_str);
+    let words = [configuration.name.as_ref(), dir.as_os_str(), layer.as_str().as_ref(), parent.as_ref()];
+    let mut child = spawn("fill", &words, Stdio::inherit());
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(archive).unwrap();
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    drop(input);
+}

@@ -1,0 +1,120 @@
+//! Which trials there are, and how one is run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::backing::{Backing, Stage};
+use crate::cases::{self, Case};
+use crate::configuration::Configuration;
+use crate::needs::{Need, Privilege};
+use crate::store::Store;
+use crate::user_namespace;
+
+/// A case under one configuration.
+#[derive(Clone, Copy)]
+pub struct Experiment {
+    pub configuration: &'static Configuration,
+    pub backing: Backing,
+    pub case: &'static Case,
+}
+
+impl Experiment {
+    fn each() -> impl Iterator<Item = Self> {
+        let configured = Configuration::ALL.iter().flat_map(|configuration| {
+            let backings = Backing::ALL.into_iter().filter(|backing| (configuration.runs_on)(*backing));
+            backings.map(move |backing| (configuration, backing))
+        });
+        configured.flat_map(|(configuration, backing)| {
+            let cases = cases::ALL.iter().filter(|case| (case.applies_to)(configuration));
+            cases.map(move |case| Self { configuration, backing, case })
+        })
+    }
+
+    /// `overlay-native/ext4/deep_layer_read`.
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.configuration.name, self.backing.name(), self.case.name)
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::each().find(|experiment| experiment.name() == name)
+    }
+
+    fn run(&self, stage: &Stage) -> Result<(), Outcome> {
+        let privilege = if self.configuration.in_user_namespace {
+            user_namespace::privilege()
+        } else {
+            Privilege::here()
+        };
+        let lacking = privilege.lacking(self.configuration.needs.max(self.case.needs));
+        lacking.map_or(Ok(()), |need| Err(Outcome::Lacks(need)))?;
+        let dir = self.new_directory(stage).map_err(Outcome::Lacks)?;
+        if self.configuration.in_user_namespace {
+            return user_namespace::run(&self.name(), dir.path());
+        }
+        self.run_in(dir.path().to_owned()).map_err(Outcome::Lacks)
+    }
+
+    /// Runs the case in an empty directory. The directory is empty again afterwards.
+    pub fn run_in(&self, dir: PathBuf) -> Result<(), Need> {
+        let store = Store::open(self, dir)?;
+        (self.case.run)(&store);
+        store.finish();
+        Ok(())
+    }
+
+    fn new_directory(&self, stage: &Stage) -> Result<tempfile::TempDir, Need> {
+        let prefix = format!("{}-{}-", self.configuration.name, self.case.name);
+        Ok(tempfile::Builder::new().prefix(&prefix).tempdir_in(stage.root(self.backing)?).unwrap())
+    }
+}
+
+/// How a trial can end other than well.
+pub enum Outcome {
+    Lacks(Need),
+    Fails(String),
+}
+
+pub fn all(stage: &Arc<Stage>, ignored: &Arc<Ignored>, strict: bool) -> Vec<Trial> {
+    let trial = |experiment: Experiment| {
+        let (stage, ignored) = (Arc::clone(stage), Arc::clone(ignored));
+        Trial::ignorable_test(experiment.name(), move || match experiment.run(&stage) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(Outcome::Lacks(need)) if strict && !need.is_of_kernel() => Err(Failed::from(need)),
+            Err(Outcome::Lacks(need)) => {
+                ignored.note(&need, experiment.name());
+                Ok(Completion::ignored_with(need))
+            }
+            Err(Outcome::Fails(message)) => Err(Failed::from(message)),
+        })
+    };
+    Experiment::each().map(trial).collect()
+}
+
+/// The trials that did not run, by what they lacked.
+#[derive(Default)]
+pub struct Ignored {
+    by_need: Mutex<BTreeMap<String, Vec<String>>>,
+}
+
+impl Ignored {
+    fn note(&self, need: &Need, name: String) {
+        let mut by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
+        by_need.entry(need.to_string()).or_default().push(name);
+    }
+
+    /// Lists them, so that a run that passed does not hide what it left out.
+    pub fn print(&self) {
+        let by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
+        for (need, names) in by_need.iter() {
+            println!("ignored: {need} ({} trials)", names.len());
+            let mut configurations: Vec<&str> =
+                names.iter().filter_map(|name| Some(name.rsplit_once('/')?.0)).collect();
+            configurations.sort_unstable();
+            configurations.dedup();
+            println!("    {}", configurations.join(" "));
+        }
+    }
+}
