@@ -197,6 +197,9 @@ pub(crate) struct Run {
     /// Print what the command changed, once it is done
     #[arg(long)]
     pub(crate) changes: bool,
+    /// Keep the read-write layer, under this id, once the command has ended by itself
+    #[arg(long, value_name = "ID")]
+    pub(crate) keep: Option<LayerId>,
     /// The command and its arguments [default: /bin/sh]
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,

@@ -30,7 +30,7 @@ pub(super) fn import(session: &Session, args: &Import) -> Result {
 pub(super) fn run(session: &Session, args: &Run) -> Result<u8> {
     let signals = Signals::block(run::signals())?;
     let graph = session.store.open()?;
-    let layer = ScratchLayer::on(&graph, &args.id)?;
+    let layer = ScratchLayer::on(&graph, &args.id, args.keep.as_ref())?;
     let shell = [OsString::from("/bin/sh")];
     let command = if args.command.is_empty() { &shell[..] } else { &args.command };
     let status = {
@@ -42,33 +42,45 @@ pub(super) fn run(session: &Session, args: &Run) -> Result<u8> {
     if args.changes {
         contents::print_changes(session, &graph, &layer.id, Some(&args.id))?;
     }
-    layer.remove()?;
+    if args.keep.is_some() {
+        layer.keep();
+    } else {
+        layer.remove()?;
+    }
     Ok(status)
 }
 
-/// A read-write layer for one command, removed when it is no longer needed.
+/// A read-write layer for one command, removed when it is no longer needed unless somebody wants to keep it.
 struct ScratchLayer<'a> {
     graph: &'a Graph,
     id: LayerId,
-    is_present: bool,
+    /// Whether dropping has to remove it.
+    is_ours: bool,
 }
 
 impl<'a> ScratchLayer<'a> {
-    fn on(graph: &'a Graph, parent: &LayerId) -> Result<Self> {
-        let id = format!("run-{:016x}", rand::random::<u64>()).parse()?;
+    fn on(graph: &'a Graph, parent: &LayerId, name: Option<&LayerId>) -> Result<Self> {
+        let id = match name {
+            Some(name) => name.clone(),
+            None => format!("run-{:016x}", rand::random::<u64>()).parse()?,
+        };
         graph.create(&id, &CreateOptions { kind: LayerKind::ReadWrite, ..CreateOptions::on(parent) })?;
-        Ok(Self { graph, id, is_present: true })
+        Ok(Self { graph, id, is_ours: true })
+    }
+
+    fn keep(mut self) {
+        self.is_ours = false;
     }
 
     fn remove(mut self) -> Result {
-        self.is_present = false;
+        self.is_ours = false;
         Ok(self.graph.remove(&self.id)?)
     }
 }
 
 impl Drop for ScratchLayer<'_> {
     fn drop(&mut self) {
-        if !self.is_present {
+        if !self.is_ours {
             return;
         }
         if let Err(error) = self.graph.remove(&self.id) {
