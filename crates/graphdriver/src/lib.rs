@@ -12,7 +12,7 @@
 //! [`registry`] has the drivers; [`Registry::select`] opens the one whose layers are there already, or the best that works here; what comes out is
 //! a [`Graph`], on which everything is done.
 //!
-//! ```no_run
+//! ```
 //! # #[cfg(feature = "vfs")] {
 //! use graphdriver::{CreateOptions, LayerApplyOptions, LayerId, LayerKind, MountOptions, OpenOptions};
 //!
@@ -65,6 +65,8 @@ pub fn registry() -> Registry {
     let drivers = [
         #[cfg(feature = "overlay")]
         graphdriver_overlay::DRIVER,
+        #[cfg(feature = "vfs")]
+        graphdriver_vfs::DRIVER,
     ];
     let mut registry = Registry::new();
     for driver in drivers {
@@ -81,7 +83,7 @@ mod tests {
     fn has_the_drivers_that_were_named() {
         let registry = registry();
         let names: Vec<_> = registry.entries().iter().map(DriverEntry::name).collect();
-        let expected = [(cfg!(feature = "overlay"), "overlay")];
+        let expected = [(cfg!(feature = "overlay"), "overlay"), (cfg!(feature = "vfs"), "vfs")];
         assert_eq!(
             names,
             expected.into_iter().filter_map(|(is_in, name)| is_in.then_some(name)).collect::<Vec<_>>()
