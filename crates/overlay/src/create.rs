@@ -15,14 +15,14 @@ use crate::home::Home;
 use crate::layers;
 use crate::layout::{DIFF, EMPTY, LINK, LOWER, Layout, MERGED, WORK};
 use crate::link::{self, LinkId};
-use crate::lowers::{self, MAX_LOWERS};
+use crate::parent::Parent;
 
 /// A layer in a temporary directory, complete but for its name. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Draft {
     temp_dir: TempDir,
     link: LinkId,
-    parent: Option<LayerId>,
+    parent: Option<Parent>,
 }
 
 impl Draft {
@@ -35,13 +35,9 @@ impl Draft {
             let detail = "this driver does not limit the size of layers";
             return Err(Error::new(ErrorKind::NotSupported, "create layer").detail(detail));
         }
-        let lower = options.parent.as_ref().map(|parent| lower_file(&home.layout, parent)).transpose()?;
-        let draft = Self {
-            temp_dir: home.temp_dirs.create()?,
-            link: LinkId::random(),
-            parent: options.parent.clone(),
-        };
-        draft.fill(home, options, lower)?;
+        let parent = options.parent.as_ref().map(|parent| Parent::read(&home.layout, parent)).transpose()?;
+        let draft = Self { temp_dir: home.temp_dirs.create()?, link: LinkId::random(), parent };
+        draft.fill(home, options)?;
         Ok(draft)
     }
 
@@ -54,28 +50,24 @@ impl Draft {
         self.temp_dir.path().join("layer")
     }
 
-    fn fill(&self, home: &Home, options: &CreateOptions, lower: Option<String>) -> Result<()> {
+    fn fill(&self, home: &Home, options: &CreateOptions) -> Result<()> {
         let root = options.id_maps.root()?;
         let lenient = home.options.ignore_chown_errors;
         let private = DirectoryLook { mode: 0o700, owner: root };
         let path = self.path();
         make_dir(&path, private, lenient)?;
-        make_dir(&path.join(DIFF), self.look_of_diff(&home.layout, root)?, lenient)?;
+        let look =
+            self.parent.as_ref().map_or(DirectoryLook { mode: 0o555, owner: root }, |parent| parent.look);
+        make_dir(&path.join(DIFF), look, lenient)?;
         make_dir(&path.join(WORK), private, lenient)?;
         make_dir(&path.join(MERGED), private, lenient)?;
         let dir = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        match lower {
-            Some(lower) => write_new(&dir, LOWER, lower.as_bytes(), 0o644)?,
+        match &self.parent {
+            Some(parent) => write_new(&dir, LOWER, parent.lower.as_bytes(), 0o644)?,
             None => make_dir(&path.join(EMPTY), private, lenient)?,
         }
         write_new(&dir, LINK, self.link.as_str().as_bytes(), 0o644)?;
         sync_dir(&dir).map_err(|error| error.path(&path))
-    }
-
-    /// The root directory of a layer looks like its parent's, so that a mount shows what the parent showed.
-    fn look_of_diff(&self, layout: &Layout, root: Owner) -> Result<DirectoryLook> {
-        let Some(parent) = &self.parent else { return Ok(DirectoryLook { mode: 0o555, owner: root }) };
-        DirectoryLook::of(&layout.diff(parent))
     }
 
     /// Gives the layer its name.
@@ -87,7 +79,7 @@ impl Draft {
         let _lock = home.lock()?;
         make_room(layout, id)?;
         if let Some(parent) = &self.parent {
-            require_parent(layout, parent)?;
+            parent.check(layout)?;
         }
         link::make(layout, &self.link, id)?;
         rename_new(&self.path(), &layout.layer(id)).map_err(|errno| {
@@ -105,24 +97,6 @@ impl Draft {
         }
         Ok(())
     }
-}
-
-/// # Errors
-/// `ParentUnknown` when there is no such layer.
-fn require_parent(layout: &Layout, parent: &LayerId) -> Result<()> {
-    if layers::exists(layout, parent)? { Ok(()) } else { Err(Error::parent_unknown("create", parent)) }
-}
-
-/// The `lower` file of a child of `parent`.
-fn lower_file(layout: &Layout, parent: &LayerId) -> Result<String> {
-    require_parent(layout, parent)?;
-    let (text, count) = lowers::for_child(layout, parent, &link::ensure(layout, parent)?)?;
-    if count > MAX_LOWERS {
-        let detail =
-            format!("{count} layers below; the kernel stacks {MAX_LOWERS}, so it could not be mounted");
-        return Err(Error::new(ErrorKind::InvalidArgument, "create layer").detail(detail));
-    }
-    Ok(text)
 }
 
 /// Clears away an empty directory of the layer's name, which a killed process of another program may have left.

@@ -36,7 +36,11 @@ pub(crate) fn apply(
     make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
     let options = apply_options(home, options, open_all(lowers::resolve(layout, id)?)?);
     let applied = archive::apply(&RootDir::open(&aside)?, tar, &options)?;
-    home.references.while_unused(id, &layout.merged(id), || replace_empty(&aside, &diff))?;
+    home.references.while_unused(id, &layout.merged(id), || {
+        // It may have been removed while its archive was unpacked.
+        layers::require(layout, "apply to", id)?;
+        replace_empty(&aside, &diff)
+    })?;
     Ok(Some(applied))
 }
 

@@ -18,6 +18,7 @@ mod link;
 mod lowers;
 mod mount;
 mod options;
+mod parent;
 mod probe;
 mod remove;
 mod staged;

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use graphdriver_core::{Error, ErrorKind, LayerId, Result, write_atomic};
+use graphdriver_core::{Error, ErrorKind, HomeLock, LayerId, Result, write_atomic};
 use rand::Rng;
 
 use crate::layers;
@@ -87,6 +87,8 @@ pub(crate) fn ensure(layout: &Layout, id: &LayerId) -> Result<LinkId> {
     if let Some(link) = read(layout, id)? {
         return Ok(link);
     }
+    let _lock = HomeLock::exclusive(layout.home())?;
+    layers::require(layout, "find link of", id)?;
     let link = find(layout, id)?.unwrap_or_else(LinkId::random);
     tracing::warn!(layer = %id, %link, "the layer's link file is lost; writing it again");
     let path = layout.layer(id);

@@ -13,11 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use graphdriver_core::{ErrorKind, Graph, MountOptions};
-use support::{Store, base, id, names, on, write};
+use graphdriver_core::{ErrorKind, Graph, LayerApplyOptions, MountOptions};
+use support::{Store, archive, base, id, names, on, write};
 
 /// Tells a child process where its store is.
 const ROOT: &str = "OVERLAY_TEST_ROOT";
+
+/// What is unpacked into layers whose names begin with `filled`.
+const CONTENTS: [&str; 9] = ["a/", "a/b/", "a/b/c", "a/b/d", "a/e", "f/", "f/g", "h", "i"];
 
 /// Runs the test `name` once more in a child process, which takes the other half of the test: says `ready` and goes on until it is killed.
 fn start(name: &str, store: &Store) -> Child {
@@ -56,6 +59,13 @@ fn check(store: &Store, graph: &Graph) {
         let target = fs::read_link(home.join("l").join(&link)).unwrap();
         assert_eq!(target, Path::new("..").join(layer).join("diff"));
         links.insert(link);
+        if layer.as_str().starts_with("filled") {
+            let expected = CONTENTS.map(|name| name.trim_end_matches('/'));
+            assert!(
+                expected.iter().all(|name| dir.join("diff").join(name).exists()),
+                "{layer} lacks contents"
+            );
+        }
         if let Some(parent) = graph.parent(layer).unwrap() {
             assert!(graph.exists(&parent).unwrap(), "{layer} lacks its parent {parent}");
         }
@@ -106,17 +116,26 @@ fn layers_are_complete_or_absent_after_a_kill() {
         kill(child);
         check(&store, &store.open());
     }
-    for layer in graph.layers().unwrap().into_iter().filter(|layer| *layer != id("base")) {
-        graph.remove(&layer).unwrap();
+    // Children before parents.
+    for kind in ["child", "filled", "base"] {
+        for layer in graph.layers().unwrap().iter().filter(|layer| layer.as_str().starts_with(kind)) {
+            graph.remove(layer).unwrap();
+        }
     }
+    assert_eq!(graph.layers().unwrap(), []);
     check(&store, &graph);
 }
 
 fn make_and_remove_layers(graph: &Graph) {
     println!("ready");
+    let (pid, tar) = (std::process::id(), archive(&CONTENTS));
     for number in 0.. {
-        let layer = id(&format!("child-{}-{number}", std::process::id()));
-        graph.create(&layer, &on("base")).unwrap();
+        let layer = id(&format!("filled-{pid}-{number}"));
+        graph.create_filled(&layer, &on("base"), &mut tar.as_slice(), &LayerApplyOptions::default()).unwrap();
+        graph.remove(&layer).unwrap();
+        graph.create_filled(&layer, &on("base"), &mut tar.as_slice(), &LayerApplyOptions::default()).unwrap();
+        let layer = id(&format!("child-{pid}-{number}"));
+        graph.create(&layer, &on(&format!("filled-{pid}-{number}"))).unwrap();
         let mount = graph.mount(&layer, &MountOptions::default()).unwrap();
         fs::write(mount.path().join("file"), "child").unwrap();
         mount.unmount().unwrap();

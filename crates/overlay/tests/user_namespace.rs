@@ -4,14 +4,15 @@
 mod support;
 
 use std::env;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use graphdriver_core::{DriverHome, ErrorKind, MountOptions, OpenOptions};
+use graphdriver_core::{DriverHome, ErrorKind, Graph, IdMaps, LayerApplyOptions, MountOptions, OpenOptions};
 use graphdriver_overlay::DRIVER;
-use support::{BOTH_WAYS, Store, base, id, names, on, write};
+use graphdriver_sys::xattr;
+use support::{BOTH_WAYS, Store, archive, base, id, names, on, write};
 
 /// Tells a child process that it is one.
 const INSIDE: &str = "OVERLAY_TEST_AS_USER";
@@ -87,6 +88,64 @@ fn in_a_user_namespace() {
         graph.remove(&id("base")).unwrap();
         assert!(names(home.join("l")).is_empty());
     }
+}
+
+#[test]
+#[ignore = "needs user namespaces"]
+fn archives_in_a_user_namespace() {
+    if env::var_os(INSIDE).is_none() {
+        return run_as_user(
+            &["unshare", "--user", "--map-root-user", "--mount"],
+            "archives_in_a_user_namespace",
+        );
+    }
+    let store = Store::new();
+    let (graph, home) = (store.open(), store.home());
+    let options = LayerApplyOptions::default();
+    graph.create(&id("base"), &base()).unwrap();
+    graph.apply(&id("base"), &mut archive(&["dir/", "dir/one", "file"]).as_slice(), &options).unwrap();
+    let tar = archive(&["dir/", "dir/.wh..wh..opq", "dir/two", ".wh.file"]);
+    graph.create_filled(&id("child"), &on("base"), &mut tar.as_slice(), &options).unwrap();
+    let opaque =
+        xattr::fget(File::open(home.join("child/diff/dir")).unwrap(), c"user.overlay.opaque").unwrap();
+    assert_eq!(opaque.as_deref(), Some(b"y".as_slice()));
+    let mount = graph.mount(&id("child"), &MountOptions::default()).unwrap();
+    assert_eq!(names(mount.path()), ["dir"]);
+    assert_eq!(names(mount.path().join("dir")), ["two"]);
+    mount.unmount().unwrap();
+    let mut diff = graph.diff(&id("child"), Some(&id("base")), &IdMaps::default()).unwrap();
+    graph.create_filled(&id("copy"), &on("base"), &mut diff, &options).unwrap();
+    diff.finish().unwrap();
+    assert_eq!(graph.changes(&id("copy"), Some(&id("child"))).unwrap(), []);
+}
+
+#[test]
+#[ignore = "needs user namespaces"]
+fn owners_that_a_user_namespace_lacks() {
+    if env::var_os(INSIDE).is_none() {
+        let wrapper = ["unshare", "--user", "--map-root-user", "--mount"];
+        return run_as_user(&wrapper, "owners_that_a_user_namespace_lacks");
+    }
+    let store = Store::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(5);
+    header.set_gid(5);
+    header.set_mode(0o644);
+    header.set_size(0);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_data(&mut header, "file", &[][..]).unwrap();
+    let tar = builder.into_inner().unwrap();
+    let options = LayerApplyOptions::default();
+    let graph = store.open();
+    let error = graph.create_filled(&id("layer"), &base(), &mut tar.as_slice(), &options).unwrap_err();
+    assert!(error.report().to_string().contains("file"), "{}", error.report());
+    assert!(!graph.exists(&id("layer")).unwrap());
+    let place = OpenOptions::new(store.root(), store.dir().join("run"))
+        .with_options(["overlay.ignore_chown_errors=true".parse().unwrap()]);
+    let driver = (DRIVER.open)(&DriverHome::new("overlay", &place).unwrap()).unwrap();
+    let graph = Graph::new(driver);
+    graph.create_filled(&id("layer"), &base(), &mut tar.as_slice(), &options).unwrap();
+    assert_eq!(fs::metadata(store.home().join("layer/diff/file")).unwrap().uid(), 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use graphdriver_core::{CreateOptions, Driver, DriverHome, Graph, LayerId, MountOptions, OpenOptions};
 use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
 use nix::mount::{MntFlags, umount2};
+use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
 pub(crate) const BOTH_WAYS: [MountApi; 2] = [MountApi::FsContext, MountApi::Mount];
@@ -60,7 +61,7 @@ impl Store {
         self.open_with(tuning)
     }
 
-    fn open_with(&self, tuning: OverlayTuning) -> Graph {
+    pub(crate) fn open_with(&self, tuning: OverlayTuning) -> Graph {
         Graph::new(Arc::new(Overlay::open_with(&self.place(), tuning).unwrap()) as Arc<dyn Driver>)
     }
 }
@@ -112,6 +113,21 @@ pub(crate) fn write(graph: &Graph, layer: &str, path: &str, contents: &str) {
     let mount = graph.mount(&id(layer), &MountOptions::default()).unwrap();
     fs::write(mount.path().join(path), contents).unwrap();
     mount.unmount().unwrap();
+}
+
+/// An archive of directories (ending in `/`) and files with their names as contents.
+pub(crate) fn archive(entries: &[&str]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = Header::new_gnu();
+        header.set_mode(0o750);
+        header.set_mtime(1_700_000_000);
+        let contents = if entry.ends_with('/') { "" } else { entry };
+        header.set_entry_type(if entry.ends_with('/') { EntryType::Directory } else { EntryType::Regular });
+        header.set_size(contents.len() as u64);
+        builder.append_data(&mut header, entry, contents.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
 }
 
 /// The names in a directory, sorted.
