@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::command::{self, cargo, check, output, target_dir};
@@ -166,7 +166,12 @@ fn same(what: &str, first: &[u8], second: &[u8]) -> Result<()> {
         println!("equal: {what} ({} bytes compared)", first.len());
         return Ok(());
     }
-    fs::write(Path::new("/dev/stderr"), [first, b"\n--- second:\n", second].concat()).ok();
+    let (first, second) = (String::from_utf8_lossy(first), String::from_utf8_lossy(second));
+    for (first, second) in
+        first.lines().zip(second.lines()).filter(|(first, second)| first != second).take(10)
+    {
+        eprintln!("- {}\n+ {}", first.escape_debug(), second.escape_debug());
+    }
     Err(format!("the two stores differ: {what}").into())
 }
 

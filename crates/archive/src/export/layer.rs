@@ -10,11 +10,11 @@ use nix::sys::stat::fstat;
 
 use super::file::{Found, Kind, Place, find};
 use super::plain::is_plain;
-use super::writer::{EntryWriter, modified};
+use super::writer::EntryWriter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lowers::{Below, LayerForm, Lowers, Merged, OpaqueMark};
 use crate::root::RootDir;
-use crate::walk::{DirStack, Listing, as_path, lstat_at, open_dir_at, push_name};
+use crate::walk::{DirStack, Listing, as_path, open_dir_at, push_name};
 use crate::whiteout;
 
 /// A walk in the order of the paths' bytes, one entry per step.
@@ -153,7 +153,7 @@ impl LayerWalk {
         };
         let whiteout = lowers.form().is_whiteout(place.dir, level.mark, name, &found.stat);
         if whiteout.map_err(|errno| place.failed("lgetxattr", errno))? {
-            writer.whiteout(&path, modified(&found.stat));
+            writer.whiteout(&path);
             return Ok(());
         }
         check_plain(place, lowers.form(), &found)?;
@@ -253,12 +253,8 @@ fn write_aufs_mark(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
         return writer
             .opaque(Place { path: directory.strip_suffix(b"/").unwrap_or_default(), ..place }, &stat);
     }
-    let stat = match lstat_at(place.dir, place.name) {
-        Err(Errno::ENOENT) => return Ok(()),
-        stat => stat.map_err(|errno| place.failed("fstatat", errno))?,
-    };
     let hidden = name.strip_prefix(whiteout::PREFIX).unwrap_or_default();
-    writer.whiteout(&[directory, hidden].concat(), modified(&stat));
+    writer.whiteout(&[directory, hidden].concat());
     Ok(())
 }
 

@@ -14,7 +14,6 @@ use super::writer::EntryWriter;
 use crate::change::{Change, ChangeKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::root::{RootDir, clean_name};
-use crate::tar::number::Timestamp;
 use crate::walk::{as_path, lstat_at};
 
 /// The changes in the order of their paths, one entry per step.
@@ -49,7 +48,7 @@ impl ChangeList {
         if deleted {
             match parent {
                 Some(dir) => write_deletion(Place { dir: dir.as_fd(), name: &name, path: &path }, writer)?,
-                None => writer.whiteout(&path, Timestamp::default()),
+                None => writer.whiteout(&path),
             }
             return Ok(true);
         }
@@ -100,7 +99,7 @@ fn write_deletion(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
         None => None,
     };
     let Some(fd) = directory else {
-        writer.whiteout(place.path, Timestamp::default());
+        writer.whiteout(place.path);
         return Ok(());
     };
     let stat = fstat(&fd).map_err(|errno| place.failed("fstat", errno))?;

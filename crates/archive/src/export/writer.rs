@@ -85,11 +85,12 @@ impl EntryWriter {
         Ok(None)
     }
 
-    /// Writes that what lies below at `path` is gone.
-    pub(super) fn whiteout(&mut self, path: &[u8], time: Timestamp) {
+    /// Writes that what lies below at `path` is gone. Time, mode and owner of the mark mean nothing and are 0, so that equal layers
+    /// give equal archives whatever form their whiteouts have on disk.
+    pub(super) fn whiteout(&mut self, path: &[u8]) {
         let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let name = [&path[..base], whiteout::PREFIX, &path[base..]].concat();
-        push_header(&mut self.headers, &Entry { modified: time, ..Entry::empty_file(&name) });
+        push_header(&mut self.headers, &Entry::empty_file(&name));
     }
 
     /// Writes that nothing shows through the directory `path`; `stat` is the directory's.
@@ -153,6 +154,6 @@ fn describe<'a>(entry: &mut Entry<'a>, stat: &FileStat, kind: &'a Kind) {
 }
 
 /// When the file was modified.
-pub(super) fn modified(stat: &FileStat) -> Timestamp {
+fn modified(stat: &FileStat) -> Timestamp {
     Timestamp { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
 }

@@ -87,10 +87,7 @@ fn whiteouts_of_both_kinds_become_files() {
         .find(|entry| &*entry.path_bytes() == b".wh.gone")
         .unwrap();
     let header = gone.header();
-    assert_eq!(
-        (header.mode().unwrap(), header.size().unwrap(), header.mtime().unwrap()),
-        (0, 0, 1_600_000_000)
-    );
+    assert_eq!((header.mode().unwrap(), header.size().unwrap(), header.mtime().unwrap()), (0, 0, 0));
 }
 
 #[test]
