@@ -31,7 +31,11 @@ impl Home {
     pub(crate) fn open(place: &DriverHome, tuning: OverlayTuning) -> Result<Self> {
         let options = OverlayOptions::parse(place.options())?;
         let layout = Layout::new(place.home().to_owned());
-        make_dirs(&layout.links())?;
+        if !layout.links().is_dir() {
+            // A home that cannot be used must not be made: it would count as the driver that was chosen here.
+            try_beside(place, tuning)?;
+            make_dirs(&layout.links())?;
+        }
         let temp_dirs = remove_leftovers(&layout)?;
         let support = probe::probe(temp_dirs.create()?.path(), tuning)?;
         let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
@@ -62,11 +66,18 @@ pub(crate) fn remove_leftovers(layout: &Layout) -> Result<TempDirs> {
 /// As [`probe::probe`]; `InvalidArgument` for wrong options.
 pub(crate) fn probe(place: &DriverHome) -> Result<()> {
     OverlayOptions::parse(place.options())?;
-    let scratch = Scratch::make(place.nearest_dir())?;
-    probe::probe(&scratch.path, OverlayTuning::default()).map(drop)
+    try_beside(place, OverlayTuning::default())
 }
 
-/// A temporary directory outside of any home.
+/// Probes where the home is or is to be.
+fn try_beside(place: &DriverHome, tuning: OverlayTuning) -> Result<()> {
+    // First, because without it the directory could not be made either, which would be told instead.
+    probe::check_privilege()?;
+    let scratch = Scratch::make(place.nearest_dir())?;
+    probe::probe(&scratch.path, tuning).map(drop)
+}
+
+/// A temporary directory outside of any home, or in one by a name that is no layer's.
 struct Scratch {
     path: PathBuf,
 }

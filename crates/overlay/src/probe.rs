@@ -51,7 +51,10 @@ pub(crate) fn probe(scratch: &Path, tuning: OverlayTuning) -> Result<Support> {
 }
 
 /// Asked for first, because without it everything else fails in its own way.
-fn check_privilege() -> Result<()> {
+///
+/// # Errors
+/// `Prerequisites` without the privilege to mount.
+pub(crate) fn check_privilege() -> Result<()> {
     match capability::has_effective(Capability::SysAdmin) {
         Ok(false) => {
             Err(Error::new(ErrorKind::Prerequisites, "probe overlay").detail(mount::NEEDS_PRIVILEGE))

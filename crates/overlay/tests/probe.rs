@@ -34,9 +34,10 @@ fn overlay_below_overlay_is_refused() {
     let outer = graph.mount(&id("base"), &graphdriver_core::MountOptions::default()).unwrap();
     let options = OpenOptions::new(outer.path(), store.root().join("inner-run"));
     let place = DriverHome::new("overlay", &options).unwrap();
-    let error = (DRIVER.probe)(&place).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::IncompatibleFs);
-    assert!(error.to_string().contains("the file system is overlayfs"), "{error}");
+    for error in [(DRIVER.probe)(&place).unwrap_err(), (DRIVER.open)(&place).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::IncompatibleFs);
+        assert!(error.to_string().contains("the file system is overlayfs"), "{error}");
+    }
     assert_eq!(names(outer.path()), [""; 0]);
     outer.unmount().unwrap();
 }

@@ -161,4 +161,5 @@ fn without_privilege() {
         assert_eq!(error.kind(), ErrorKind::Prerequisites, "{}", error.report());
         assert!(error.report().to_string().contains("mounting needs root"), "{}", error.report());
     }
+    assert_eq!(names(store.root()), [""; 0]);
 }
