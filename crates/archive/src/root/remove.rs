@@ -11,7 +11,7 @@ use graphdriver_sys::FileType;
 use graphdriver_sys::dents::{Buffer, Dents};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
@@ -88,13 +88,22 @@ fn enter(dir: &OwnedFd, name: OsString, path: &Path) -> Result<Level> {
             pending.push(name.to_owned());
             continue;
         }
-        match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        match unlink(dir.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(Errno::EISDIR) => pending.push(name.to_owned()),
             Err(errno) => return Err(Error::syscall("unlinkat", path.join(name), errno)),
         }
     }
     Ok(Level { name, pending, identity: (stat.st_dev, stat.st_ino) })
+}
+
+/// Removes an entry also from a directory that its owner has closed to himself.
+fn unlink(dir: BorrowedFd<'_>, name: &OsStr, flag: UnlinkatFlags) -> nix::Result<()> {
+    match unlinkat(dir, name, flag) {
+        // Refused for `O_PATH` descriptors: the directory above what is removed stays as it is.
+        Err(Errno::EACCES) if fchmod(dir, Mode::S_IRWXU).is_ok() => unlinkat(dir, name, flag),
+        result => result,
+    }
 }
 
 /// Opens the directory `name` in `dir`; `None` when it is gone. `EBUSY` when something is mounted there.
@@ -150,7 +159,7 @@ fn climb(from: &OwnedFd, expected: (u64, u64), path: &Path) -> Result<OwnedFd> {
 }
 
 fn remove_emptied(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
-    match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+    match unlink(dir, name, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::syscall("rmdir", path, errno)),
     }

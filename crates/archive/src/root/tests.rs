@@ -78,6 +78,17 @@ fn removes_directories_that_their_owner_closed() {
     fs::set_permissions(outside.path().join("root/closed"), fs::Permissions::from_mode(0o000)).unwrap();
     root.remove_all(Path::new("closed")).unwrap();
     assert!(!outside.path().join("root/closed").exists());
+
+    for mode in [0o555, 0o400, 0o100] {
+        fs::create_dir_all(outside.path().join("root/read-only/inner/empty")).unwrap();
+        fs::write(outside.path().join("root/read-only/file"), "").unwrap();
+        for dir in ["inner/empty", "inner", ""] {
+            let dir = outside.path().join("root/read-only").join(dir);
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        root.remove_all(Path::new("read-only")).unwrap();
+        assert!(!outside.path().join("root/read-only").exists(), "{mode:o}");
+    }
 }
 
 #[test]
