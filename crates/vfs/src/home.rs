@@ -1,8 +1,8 @@
 //! Where things are, and which layers there are.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::{CopyMethod, RootDir};
@@ -10,6 +10,7 @@ use graphdriver_core::{
     DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
     write_atomic,
 };
+use graphdriver_sys::capability::{Capability, has_effective};
 use graphdriver_sys::clone_file;
 
 use crate::note::ParentNote;
@@ -30,6 +31,8 @@ pub(crate) struct Home {
     pub(crate) copy: CopyMethod,
     pub(crate) has_reflinks: bool,
     pub(crate) in_user_namespace: bool,
+    /// Whether this process may write to what its mode closes.
+    pub(crate) overrides_modes: bool,
     pub(crate) backing: FsMagic,
 }
 
@@ -50,6 +53,7 @@ impl Home {
             options,
             copy: tuning.copy,
             in_user_namespace: in_user_namespace()?,
+            overrides_modes: overrides_modes()?,
             backing: fs_magic(&path)?,
             path,
             layers,
@@ -151,6 +155,23 @@ impl Home {
         Ok(())
     }
 
+    /// Lets `rename` move the directory `path` and tell where it is then. An ordinary user must be allowed to write to a directory that changes its parent, since that changes
+    /// `..` in it; a layer's root need not be writable.
+    pub(crate) fn relocate(&self, path: &Path, rename: impl FnOnce() -> Result<PathBuf>) -> Result<()> {
+        if self.overrides_modes {
+            return rename().map(drop);
+        }
+        let metadata = fs::symlink_metadata(path).map_err(|error| Error::io("stat", path, error))?;
+        let mode = metadata.mode() & 0o7777;
+        set_mode(path, mode | 0o700)?;
+        let renamed = rename();
+        // The layer has its place; that its root is open to its owner is no reason to deny it.
+        if let Err(error) = set_mode(renamed.as_deref().unwrap_or(path), mode) {
+            tracing::warn!(error = %error.report(), "the mode of a layer's root has changed");
+        }
+        renamed.map(drop)
+    }
+
     /// A layer that was made as a copy of `id`.
     pub(crate) fn child_of(&self, id: &LayerId) -> Result<Option<LayerId>> {
         for (child, _) in list_ids(&self.notes)? {
@@ -163,10 +184,20 @@ impl Home {
     }
 }
 
+/// Sets the twelve permission bits.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| Error::io("chmod", path, error))
+}
+
 /// Makes a directory and those above it, as far as they are missing.
 fn make_dirs(path: &Path, mode: u32) -> Result<()> {
     let result = DirBuilder::new().recursive(true).mode(mode).create(path);
     result.map_err(|error| Error::io("mkdir", path, error))
+}
+
+fn overrides_modes() -> Result<bool> {
+    has_effective(Capability::DacOverride)
+        .map_err(|errno| Error::new(ErrorKind::Io, "capget").source(io::Error::from(errno)))
 }
 
 /// The entries of a directory that could be layers, and what they are.

@@ -19,7 +19,7 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
         return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(id).detail(detail));
     }
     let path = home.layer(id);
-    home.references.while_unused(id, &path, || temp_dir.take_in(&path))?;
+    home.references.while_unused(id, &path, || home.relocate(&path, || temp_dir.take_in(&path)))?;
     home.remove_note(id)?;
     Ok(DeferredRemoval::new(move || temp_dir.delete()))
 }

@@ -1,8 +1,8 @@
 //! Layers in the making: copied and filled out of sight, then in place by one rename.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File};
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,12 +17,15 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat, renameat2};
 
 use crate::diff::apply_options;
-use crate::home::Home;
+use crate::home::{Home, set_mode};
 use crate::note::ParentNote;
 use crate::reference::Reference;
 
-/// Mode of the root directory of a layer without parent, as in containers/storage.
+/// Mode of the root directory of a layer without parent, as in containers/storage, whose users are root at least of a user namespace.
 const BASE_MODE: u32 = 0o555;
+
+/// The same for an ordinary user, who could not write to his own layer otherwise; as in Docker.
+const ORDINARY_BASE_MODE: u32 = 0o755;
 
 /// A layer without a name. Dropping it removes it.
 #[derive(Debug)]
@@ -78,7 +81,7 @@ impl Staged {
         // The root of no particular container is whoever makes the layer, if that is not the machine's root.
         let lenient = self.home.options.ignore_chown_errors || id_maps.is_identity();
         set_owner(root, id_maps.root()?, lenient)?;
-        set_mode(root, BASE_MODE)
+        set_mode(root.path(), if self.home.overrides_modes { BASE_MODE } else { ORDINARY_BASE_MODE })
     }
 
     fn copy(&mut self, parent: &LayerId, root: &RootDir) -> Result<()> {
@@ -121,15 +124,18 @@ impl Staged {
         }
         // Before the layer is there, so that it never is without; a note without a layer is nothing.
         home.set_note(id, self.note.as_ref())?;
-        rename_new(&self.path(), &home.layer(id)).map_err(|errno| {
+        let (from, to) = (self.path(), home.layer(id));
+        let renamed = home.relocate(&from, || match rename_new(&from, &to) {
+            Ok(()) => Ok(to.clone()),
+            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => Err(Error::layer_exists("create", id)),
+            Err(errno) => Err(Error::syscall("rename", &to, errno)),
+        });
+        if let Err(error) = renamed {
             if let Err(error) = home.remove_note(id) {
                 tracing::warn!(error = %error.report(), "the note of a layer that was not made stays");
             }
-            match errno {
-                Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR => Error::layer_exists("create", id),
-                _ => Error::syscall("rename", home.layer(id), errno),
-            }
-        })?;
+            return Err(error);
+        }
         // The layer is there; whether its name survives a power cut right now is all that is in doubt.
         let dir = home.layers_dir();
         let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);
@@ -179,11 +185,6 @@ fn set_owner(root: &RootDir, owner: Owner, lenient: bool) -> Result<()> {
     }
 }
 
-fn set_mode(root: &RootDir, mode: u32) -> Result<()> {
-    fs::set_permissions(root.path(), Permissions::from_mode(mode))
-        .map_err(|error| Error::io("chmod", root.path(), error))
-}
-
 /// Labels the root directory. Where there is no SELinux there is nothing to label.
 fn set_label(root: &RootDir, label: &str) -> Result<()> {
     match xattr::fset(root, "security.selinux", label.as_bytes(), SetFlags::empty()) {
@@ -205,6 +206,8 @@ fn rename_new(from: &Path, to: &Path) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::unistd::{getegid, geteuid};
 use tar::{EntryType, Header};
 
 /// The time that entries have unless told otherwise: 2020-01-02 03:04:05 UTC.
@@ -15,7 +16,7 @@ pub struct Tarball {
     bytes: Vec<u8>,
 }
 
-/// One entry, to be completed by its setters.
+/// One entry, to be completed by its setters. It belongs to whoever runs the suite, unless told otherwise: the one owner that every user can give a file.
 pub struct Entry {
     name: Vec<u8>,
     kind: EntryType,
@@ -33,7 +34,7 @@ impl Entry {
             name: name.as_ref().as_os_str().as_bytes().to_owned(),
             kind,
             mode,
-            owner: (0, 0),
+            owner: (geteuid().as_raw().into(), getegid().as_raw().into()),
             device: (0, 0),
             link: Vec::new(),
             contents: Vec::new(),

@@ -28,7 +28,9 @@ impl Experiment {
             backings.map(move |backing| (configuration, backing))
         });
         configured.flat_map(|(configuration, backing)| {
-            let cases = cases::ALL.iter().filter(|case| (case.applies_to)(configuration));
+            let cases = cases::ALL.iter().filter(move |case| {
+                (case.applies_to)(configuration) && (!case.once || backing == Backing::Tmpfs)
+            });
             cases.map(move |case| Self { configuration, backing, case })
         })
     }

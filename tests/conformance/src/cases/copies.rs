@@ -73,7 +73,9 @@ pub fn share_blocks(store: &Store) {
         (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
     };
     let base = store.create("base", None);
-    store.edit(&base, |root| fs::write(root.join("large"), content::bytes(1, BYTES)).unwrap());
+    store.edit(&base, |root| {
+        fs::write(root.join("large"), content::bytes(1, BYTES / 128).repeat(128)).unwrap();
+    });
     let before = used();
     let child = store.create("child", Some(&base));
     let copied = used().saturating_sub(before) > BYTES as u64 / 2;

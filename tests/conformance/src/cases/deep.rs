@@ -11,6 +11,11 @@ pub fn read_128(store: &Store) {
     read(store, 128);
 }
 
+/// For drivers whose layers hold all that is below them.
+pub fn read_40(store: &Store) {
+    read(store, 40);
+}
+
 /// As many layers as the kernel stacks in one overlay mount, one of them being the top.
 pub fn read_500(store: &Store) {
     read(store, 500);

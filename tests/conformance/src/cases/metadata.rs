@@ -61,10 +61,7 @@ pub fn user_xattrs(store: &Store) {
         store,
         [
             Entry::dir("dir").xattr("user.dir", b"of a directory"),
-            Entry::file("dir/file", "")
-                .xattr("user.text", b"value")
-                .xattr("user.binary", &binary)
-                .mode(0o444),
+            Entry::file("dir/file", "").xattr("user.text", b"value").xattr("user.binary", &binary),
             // What would hide or redirect files never comes from outside.
             Entry::dir("hostile")
                 .xattr("user.overlay.opaque", b"y")
@@ -114,6 +111,24 @@ pub fn owners_and_modes(store: &Store) {
     let modes = ["set-id", "set-id/file", "closed"].map(|path| tree.node(path).permissions());
     assert_eq!(modes, [0o7775, 0o6711, 0]);
     assert_eq!(tree.node("set-id/file").xattr("security.capability"), CAPABILITY);
+}
+
+/// What its owner may not write to, as some images have it, can be made and replaced all the same by who may override modes.
+pub fn read_only_files(store: &Store) {
+    let archive = Tarball::of([
+        Entry::dir("closed").mode(0o555),
+        Entry::file("closed/file", "first"),
+        Entry::dir("closed/inner").mode(0o500),
+        Entry::file("closed/inner/file", "").mode(0o400).xattr("user.text", b"value"),
+    ]);
+    let base = store.fill("base", None, &archive);
+    let tree = store.tree(&base, Times::Seconds);
+    assert_eq!(["closed", "closed/inner"].map(|path| tree.node(path).permissions()), [0o555, 0o500]);
+    assert_eq!(tree.node("closed/inner/file").xattr("user.text"), b"value");
+    let child = store.fill("child", Some(&base), &Tarball::of([Entry::file("closed/file", "second")]));
+    assert_eq!(store.tree(&child, Times::Seconds).contents("closed/file"), "second");
+    store.remove(&child);
+    store.remove(&base);
 }
 
 pub fn times(store: &Store) {

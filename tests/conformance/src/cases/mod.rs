@@ -29,15 +29,21 @@ pub struct Case {
     pub needs: Privilege,
     /// Whether it makes sense for the driver; what a driver promises to do, it must be tried on.
     pub applies_to: fn(&Configuration) -> bool,
+    /// Whether one file system will do, because the case takes long and file systems are not what it is about.
+    pub once: bool,
 }
 
 const fn case(name: &'static str, needs: Privilege, run: fn(&Store)) -> Case {
-    Case { name, run, needs, applies_to: |_| true }
+    Case { name, run, needs, applies_to: |_| true, once: false }
 }
 
 impl Case {
     const fn only(self, applies_to: fn(&Configuration) -> bool) -> Self {
         Self { applies_to, ..self }
+    }
+
+    const fn once(self) -> Self {
+        Self { once: true, ..self }
     }
 }
 
@@ -72,8 +78,9 @@ pub const ALL: &[Case] = &[
     case("truncated_archive", Ordinary, errors::truncated_archive),
     case("path_escape", Ordinary, errors::path_escape),
     case("no_space", Capable, errors::no_space),
-    case("deep_layer_read", Ordinary, deep::read_128),
-    case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay),
+    case("deep_layer_read", Ordinary, deep::read_40).only(|it| it.driver == Driver::Vfs),
+    case("deep_layer_read", Ordinary, deep::read_128).only(|it| it.driver == Driver::Overlay),
+    case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay).once(),
     case("diff_apply_10", Ordinary, diff_apply::ten),
     case("diff_apply_100", Ordinary, diff_apply::hundred),
     case("diff_of_whole_layer", Ordinary, diff_apply::whole_layer),
@@ -91,6 +98,7 @@ pub const ALL: &[Case] = &[
     case("user_xattrs", Ordinary, metadata::user_xattrs),
     case("file_capabilities", Capable, metadata::file_capabilities),
     case("owners_and_modes", Owners, metadata::owners_and_modes),
+    case("read_only_files", Capable, metadata::read_only_files),
     case("times", Ordinary, metadata::times),
     case("fifos", Ordinary, metadata::fifos),
     case("devices", Devices, metadata::devices).only(|it| !it.in_user_namespace),
