@@ -26,13 +26,13 @@ mod needs;
 mod process;
 mod store;
 mod tarball;
-mod tree;
 mod trials;
 mod user_namespace;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use graphdriver_conformance::tree;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {

@@ -1,13 +1,16 @@
 //! Everything that can be seen of a tree, to compare it with another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use graphdriver_sys::xattr;
+use sha2::{Digest, Sha256};
 
 /// How exactly times are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +32,18 @@ pub struct Node {
     pub rdev: u64,
     /// Seconds and nanoseconds; zero for the root, whose time nothing keeps.
     pub mtime: (i64, i64),
-    /// Contents of a regular file, target of a symbolic link.
-    pub contents: Vec<u8>,
+    /// Of a regular file; the target of a symbolic link.
+    pub contents: Contents,
     pub xattrs: BTreeMap<OsString, Vec<u8>>,
-    /// Where a file has several names: the first of them in the order of the tree.
+    /// Where a file has several names in the tree: the first of them in the order of the tree.
     pub link: Option<PathBuf>,
+}
+
+/// What a file holds, or what identifies that.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Contents {
+    Whole(Vec<u8>),
+    Digest { bytes: u64, sha256: [u8; 32] },
 }
 
 /// All files of a tree by path relative to its root, whose own path is empty.
@@ -42,52 +52,74 @@ pub struct Tree {
     pub nodes: BTreeMap<PathBuf, Node>,
 }
 
+/// Where two trees differ.
+#[derive(Debug)]
+pub struct Differences<'a> {
+    /// Path, and the file there in either tree.
+    nodes: Vec<(&'a Path, Option<&'a Node>, Option<&'a Node>)>,
+}
+
+/// Of more files than these the differences are only counted.
+const SHOWN: usize = 20;
+
+/// Of a large tree, contents over this length are kept as a digest.
+const KEPT_BYTES: u64 = 256;
+
 impl Tree {
+    /// Reads a tree that is small enough to be held in memory.
     pub fn read(root: &Path, times: Times) -> Self {
+        Self::read_with(root, times, u64::MAX)
+    }
+
+    /// Reads a tree of any size, with times to the nanosecond: of all but short files a digest is kept.
+    pub fn read_large(root: &Path) -> Self {
+        Self::read_with(root, Times::Nanoseconds, KEPT_BYTES)
+    }
+
+    fn read_with(root: &Path, times: Times, kept_bytes: u64) -> Self {
         let mut nodes = BTreeMap::new();
+        let mut names: HashMap<(u64, u64), Vec<PathBuf>> = HashMap::new();
         let mut pending = vec![PathBuf::new()];
         while let Some(path) = pending.pop() {
             let full = root.join(&path);
-            let node = Node::read(&full, times, path.as_os_str().is_empty());
-            if node.is_dir() {
+            let metadata = full.symlink_metadata().unwrap();
+            if metadata.is_dir() {
                 pending
                     .extend(fs::read_dir(&full).unwrap().map(|entry| path.join(entry.unwrap().file_name())));
+            } else if metadata.nlink() > 1 {
+                names.entry((metadata.dev(), metadata.ino())).or_default().push(path.clone());
+            }
+            let mut node = Node::read(&full, &metadata, times, kept_bytes);
+            if path.as_os_str().is_empty() {
+                node.mtime = (0, 0);
             }
             nodes.insert(path, node);
         }
-        let mut tree = Self { nodes };
-        tree.name_links(root);
-        tree
-    }
-
-    fn name_links(&mut self, root: &Path) {
-        let mut first = BTreeMap::new();
-        for (path, node) in &mut self.nodes {
-            let metadata = root.join(path).symlink_metadata().unwrap();
-            if !node.is_dir() && metadata.nlink() > 1 {
-                node.link = Some(
-                    first.entry((metadata.dev(), metadata.ino())).or_insert_with(|| path.clone()).clone(),
-                );
+        // A name that a whiteout hides still counts in `nlink`, so names that can be seen make a group.
+        for group in names.into_values().filter(|group| group.len() > 1) {
+            let first = group.iter().min().cloned();
+            for path in &group {
+                nodes.get_mut(path).expect("a path that was just read").link.clone_from(&first);
             }
         }
+        Self { nodes }
+    }
+
+    /// Where this tree and `expected` differ; `None` when they are the same.
+    pub fn differences<'a>(&'a self, expected: &'a Self) -> Option<Differences<'a>> {
+        let missing = expected.nodes.keys().filter(|path| !self.nodes.contains_key(*path));
+        let paths = self.nodes.keys().chain(missing);
+        let pairs = paths.map(|path| (path.as_path(), self.nodes.get(path), expected.nodes.get(path)));
+        let nodes: Vec<_> = pairs.filter(|(_, found, expected)| found != expected).collect();
+        (!nodes.is_empty()).then_some(Differences { nodes })
     }
 
     /// Fails with the paths that differ, and how.
     #[track_caller]
     pub fn assert_same(&self, expected: &Self) {
-        let paths =
-            self.nodes.keys().chain(expected.nodes.keys().filter(|path| !self.nodes.contains_key(*path)));
-        let differing: Vec<String> = paths
-            .filter(|path| self.nodes.get(*path) != expected.nodes.get(*path))
-            .map(|path| {
-                format!(
-                    "{path:?}\n  has     {:?}\n  expects {:?}",
-                    self.nodes.get(path),
-                    expected.nodes.get(path)
-                )
-            })
-            .collect();
-        assert!(differing.is_empty(), "the trees differ:\n{}", differing.join("\n"));
+        if let Some(differences) = self.differences(expected) {
+            panic!("{differences}");
+        }
     }
 
     /// The paths below the root, as text.
@@ -104,32 +136,27 @@ impl Tree {
 
     #[track_caller]
     pub fn contents(&self, path: &str) -> String {
-        String::from_utf8_lossy(&self.node(path).contents).into_owned()
+        String::from_utf8_lossy(self.node(path).contents.whole()).into_owned()
     }
 }
 
 impl Node {
-    fn read(path: &Path, times: Times, is_root: bool) -> Self {
-        let metadata = path.symlink_metadata().unwrap();
+    fn read(path: &Path, metadata: &fs::Metadata, times: Times, kept_bytes: u64) -> Self {
         let kind = metadata.file_type();
         let contents = if kind.is_file() {
-            fs::read(path).unwrap()
+            Contents::of_file(path, kept_bytes)
         } else if kind.is_symlink() {
-            fs::read_link(path).unwrap().into_os_string().into_vec()
+            Contents::Whole(fs::read_link(path).unwrap().into_os_string().into_vec())
         } else {
-            Vec::new()
+            Contents::Whole(Vec::new())
         };
-        let mtime = match times {
-            _ if is_root => (0, 0),
-            Times::Nanoseconds => (metadata.mtime(), metadata.mtime_nsec()),
-            Times::Seconds => (metadata.mtime(), 0),
-        };
+        let nanoseconds = if times == Times::Nanoseconds { metadata.mtime_nsec() } else { 0 };
         Self {
             mode: metadata.mode(),
             uid: metadata.uid(),
             gid: metadata.gid(),
             rdev: metadata.rdev(),
-            mtime,
+            mtime: (metadata.mtime(), nanoseconds),
             contents,
             xattrs: xattrs(path),
             link: None,
@@ -157,6 +184,65 @@ impl Node {
             .get(OsStr::new(name))
             .unwrap_or_else(|| panic!("no xattr {name}; there is {:?}", self.xattrs))
     }
+}
+
+impl Contents {
+    fn of_file(path: &Path, kept_bytes: u64) -> Self {
+        let mut file = File::open(path).unwrap();
+        let mut kept = Vec::new();
+        file.by_ref().take(kept_bytes.saturating_add(1)).read_to_end(&mut kept).unwrap();
+        if kept.len() as u64 <= kept_bytes {
+            return Self::Whole(kept);
+        }
+        let mut digest = Sha256::new_with_prefix(&kept);
+        let mut bytes = kept.len() as u64;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            let read = file.read(&mut buffer).unwrap();
+            if read == 0 {
+                return Self::Digest { bytes, sha256: digest.finalize().into() };
+            }
+            digest.update(&buffer[..read]);
+            bytes += read as u64;
+        }
+    }
+
+    /// The contents themselves, which have to be there.
+    #[track_caller]
+    pub fn whole(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Digest { .. } => panic!("of this file only a digest was kept"),
+        }
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) if bytes.len() > 100 => {
+                write!(f, "{:?}... {} bytes", OsStr::from_bytes(&bytes[..100]), bytes.len())
+            }
+            Self::Whole(bytes) => write!(f, "{:?}", OsStr::from_bytes(bytes)),
+            Self::Digest { bytes, sha256 } => {
+                write!(f, "{bytes} bytes, {:016x}", u64::from_be_bytes(sha256[..8].try_into().unwrap()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Differences<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the trees differ in {} files:", self.nodes.len())?;
+        for (path, found, expected) in self.nodes.iter().take(SHOWN) {
+            write!(f, "\n{path:?}\n  has     {}\n  expects {}", described(*found), described(*expected))?;
+        }
+        Ok(())
+    }
+}
+
+fn described(node: Option<&Node>) -> String {
+    node.map_or_else(|| "nothing".to_owned(), |node| format!("{:06o} {node:?}", node.mode))
 }
 
 /// All attributes but those that the machine's security module gives every file.
