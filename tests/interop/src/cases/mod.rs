@@ -1,0 +1,29 @@
+//! The trials, by what they try.
+
+mod diff;
+mod open;
+mod unpack;
+
+use crate::bench::Bench;
+use crate::needs::Need;
+
+/// Our drivers.
+const DRIVERS: [&str; 2] = ["overlay", "vfs"];
+
+/// Something that has to hold; panics when it does not.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) run: Run,
+}
+
+type Run = Box<dyn Fn(&Bench) -> Result<(), Need> + Send>;
+
+impl Case {
+    fn new(name: String, run: impl Fn(&Bench) -> Result<(), Need> + Send + 'static) -> Self {
+        Self { name, run: Box::new(run) }
+    }
+}
+
+pub(crate) fn all() -> Vec<Case> {
+    [unpack::cases(), diff::cases(), open::cases()].into_iter().flatten().collect()
+}

@@ -1,0 +1,116 @@
+//! containers-storage, the command of the Go library of that name that podman, buildah and CRI-O keep their layers with.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{program, run};
+
+pub(crate) const NAME: &str = "containers-storage";
+
+/// A store of that library.
+pub(crate) struct Store {
+    driver: &'static str,
+    dir: PathBuf,
+}
+
+impl Store {
+    /// A new store in the existing directory `dir`, untouched by how this machine is configured.
+    pub(crate) fn new(driver: &'static str, dir: &Path) -> Self {
+        let store = Self { driver, dir: dir.to_owned() };
+        let (graph, run) = (store.graph(), store.dir.join("run"));
+        let text = format!("[storage]\ndriver = {driver:?}\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
+        fs::write(store.configuration(), text).unwrap();
+        store
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.dir.join("storage.conf")
+    }
+
+    /// The directory that holds the homes of its drivers.
+    pub(crate) fn graph(&self) -> PathBuf {
+        self.dir.join("graph")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = program(NAME);
+        command.env("CONTAINERS_STORAGE_CONF", self.configuration());
+        command.env_remove("STORAGE_DRIVER").env_remove("STORAGE_OPTS");
+        command.arg("--graph").arg(self.graph()).arg("--run").arg(self.dir.join("run"));
+        command.args(["--storage-driver", self.driver]).args(words);
+        command
+    }
+
+    fn ask(&self, words: &[&str]) -> String {
+        String::from_utf8(run(&mut self.command(words)).stdout).unwrap()
+    }
+
+    /// Makes an empty layer.
+    pub(crate) fn create(&self, id: &str, parent: Option<&str>) {
+        run(self.command(&["create-layer", "--id", id]).args(parent));
+    }
+
+    /// Makes a layer of an archive.
+    pub(crate) fn fill(&self, id: &str, parent: Option<&str>, archive: &Path) {
+        self.create(id, parent);
+        run(self.command(&["applydiff", "--file"]).arg(archive).arg(id));
+    }
+
+    pub(crate) fn mount(&self, id: &str) -> PathBuf {
+        let printed = self.ask(&["mount", id]);
+        let path = PathBuf::from(printed.trim_end_matches('\n'));
+        assert!(path.starts_with(self.graph()) && path.is_dir(), "mount {id} printed {printed:?}");
+        path
+    }
+
+    pub(crate) fn unmount(&self, id: &str) {
+        self.ask(&["unmount", id]);
+    }
+
+    /// What the layer changed against its parent, in the order printed: `A`, `C` or `D`, and the path.
+    pub(crate) fn changes(&self, id: &str) -> Vec<(char, PathBuf)> {
+        self.ask(&["changes", id]).lines().map(change).collect()
+    }
+}
+
+/// Reads `Modify "/path"`.
+fn change(line: &str) -> (char, PathBuf) {
+    let (kind, path) = line.split_once(' ').unwrap_or_else(|| panic!("unexpected line {line:?}"));
+    let letter = match kind {
+        "Add" => 'A',
+        "Modify" => 'C',
+        "Delete" => 'D',
+        other => panic!("unexpected kind {other:?}"),
+    };
+    (letter, PathBuf::from(OsString::from_vec(unquoted(path))))
+}
+
+/// The bytes that Go's `%q` stands for.
+fn unquoted(text: &str) -> Vec<u8> {
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let mut rest = inner.unwrap_or_else(|| panic!("not quoted: {text}")).as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let [first, after @ ..] = rest {
+        if *first != b'\\' {
+            bytes.push(*first);
+            rest = after;
+            continue;
+        }
+        let (code, after) = after.split_first().expect("a backslash with something after it");
+        rest = after;
+        match code {
+            b'n' => bytes.push(b'\n'),
+            b'x' => {
+                let digits = std::str::from_utf8(&rest[..2]).unwrap();
+                bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                rest = &rest[2..];
+            }
+            b'\\' | b'"' => bytes.push(*code),
+            other => panic!("unexpected code {:?} in {text}", char::from(*other)),
+        }
+    }
+    bytes
+}

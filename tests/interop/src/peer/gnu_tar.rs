@@ -1,0 +1,32 @@
+//! GNU tar: archives as they are, without whiteouts.
+
+use std::path::Path;
+
+use super::{program, run};
+
+pub(crate) const NAME: &str = "tar";
+
+/// Unpacks everything that it knows how to.
+pub(crate) fn extract(archive: &Path, dir: &Path) {
+    let mut tar = program(NAME);
+    tar.args([
+        "-x",
+        "-p",
+        "--numeric-owner",
+        "--delay-directory-restore",
+        "--xattrs",
+        "--xattrs-include=*",
+        "-f",
+    ])
+    .arg(archive)
+    .arg("-C")
+    .arg(dir);
+    run(&mut tar);
+}
+
+/// Reads the archive to its end; anything that it remarks upon fails.
+pub(crate) fn list(archive: &Path) -> Vec<u8> {
+    let output = run(program(NAME).args(["-t", "-v", "--numeric-owner", "-f"]).arg(archive));
+    assert!(output.stderr.is_empty(), "tar complains: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}

@@ -1,0 +1,64 @@
+//! Our own layers.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use graphdriver::{
+    CreateOptions, Graph, IdMaps, LayerApplyOptions, LayerId, LayerKind, MountOptions, OpenOptions, Result,
+};
+use graphdriver_conformance::tree::Tree;
+
+/// An opened driver.
+pub(crate) struct Store {
+    pub(crate) graph: Graph,
+}
+
+/// The layer called `text`.
+pub(crate) fn id(text: &str) -> LayerId {
+    text.parse().unwrap()
+}
+
+#[track_caller]
+pub(crate) fn done<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{}", error.report()))
+}
+
+impl Store {
+    /// The home of `driver` below `dir`, which another program may have made.
+    pub(crate) fn open(driver: &str, dir: &Path) -> Self {
+        let options = OpenOptions::new(dir.join("graph"), dir.join("run-of-ours"));
+        Self { graph: done(graphdriver::registry().open(driver, &options)) }
+    }
+
+    /// Makes a layer of an archive.
+    pub(crate) fn fill(&self, layer: &str, parent: Option<&str>, archive: &Path) {
+        let create = parent.map_or_else(CreateOptions::default, |parent| CreateOptions::on(&id(parent)));
+        let mut archive = File::open(archive).unwrap();
+        done(self.graph.create_filled(&id(layer), &create, &mut archive, &LayerApplyOptions::default()));
+    }
+
+    /// Makes a layer by writing to it while it is mounted.
+    pub(crate) fn edit(&self, layer: &str, parent: &str, edit: fn(&Path)) {
+        let create = CreateOptions { kind: LayerKind::ReadWrite, ..CreateOptions::on(&id(parent)) };
+        done(self.graph.create(&id(layer), &create));
+        let mount = done(self.graph.mount(&id(layer), &MountOptions::default()));
+        edit(mount.path());
+        done(mount.unmount());
+    }
+
+    /// What is seen where the layer is mounted.
+    pub(crate) fn tree(&self, layer: &str) -> Tree {
+        let mount = done(self.graph.mount(&id(layer), &MountOptions::default()));
+        let tree = Tree::read_large(mount.path());
+        done(mount.unmount());
+        tree
+    }
+
+    /// Writes what the layer changed against `base` to the new file `archive`.
+    pub(crate) fn diff(&self, layer: &str, base: &str, archive: &Path) {
+        let mut diff = done(self.graph.diff(&id(layer), Some(&id(base)), &IdMaps::default()));
+        io::copy(&mut diff, &mut File::create_new(archive).unwrap()).unwrap();
+        done(diff.finish());
+    }
+}
