@@ -46,14 +46,16 @@ fn is_mounted(path: &Path) -> Result<bool, Error> {
 
 pub(super) fn unmount(session: &Session, id: &LayerId) -> Result {
     let graph = session.store.open()?;
-    graph.unmount(id).map_err(|error| match error.kind() {
-        // Whatever is mounted, is so in another namespace.
-        ErrorKind::InvalidArgument if session.privilege.is_own_namespace() => {
-            needs_lasting_namespace("unmount")
+    match graph.unmount(id) {
+        Err(error) if error.kind() == ErrorKind::InvalidArgument && session.privilege.is_own_namespace() => {
+            // Whatever is mounted is so in another namespace, if this driver mounts at all.
+            let mount = graph.mount(id, &MountOptions::read_only())?;
+            let mounts = is_mounted(mount.path())?;
+            mount.unmount()?;
+            Err(if mounts { needs_lasting_namespace("unmount") } else { error }.into())
         }
-        _ => error,
-    })?;
-    Ok(())
+        result => Ok(result?),
+    }
 }
 
 fn needs_lasting_namespace(command: &'static str) -> Error {

@@ -1,0 +1,11 @@
+//! The built program, as people and scripts use it.
+
+#![allow(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
+
+mod image;
+mod import;
+mod layers;
+mod ordinary_user;
+mod run;
+mod store;
+mod usage;

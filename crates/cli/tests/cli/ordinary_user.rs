@@ -1,0 +1,108 @@
+//! What an ordinary user has, started by root so that there is one.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::store::{Entry, PROGRAM, append, tar};
+
+/// A user that nobody has told anything about: no name, no subordinate ids.
+const USER: u32 = 54_321;
+
+struct User {
+    dir: TempDir,
+}
+
+impl User {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(dir.path().join("home")).unwrap();
+        chown(dir.path().join("home"), Some(USER), Some(USER)).unwrap();
+        // Where the program is built, nobody else may be allowed to look.
+        fs::copy(PROGRAM, dir.path().join("graphdriver")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.path("graphdriver"));
+        command.args(arguments).uid(USER).gid(USER).env_clear().env("PATH", "/usr/bin:/bin");
+        command
+            .env("XDG_DATA_HOME", self.path("home/data"))
+            .env("GRAPHDRIVER_RUN_ROOT", self.path("home/run"));
+        command.stdin(Stdio::null()).current_dir("/").output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, arguments: &[&str], status: i32) -> String {
+        let output = self.run(arguments);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {message}");
+        message
+    }
+
+    /// A tar with a file of the user with this number.
+    fn tar(&self, owner: u64) -> String {
+        let mut header = tar::Header::new_gnu();
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_mode(0o644);
+        let mut builder = tar::Builder::new(Vec::new());
+        append(&mut builder, header, "file", b"x");
+        let path = self.path(&format!("{owner}.tar"));
+        fs::write(&path, builder.into_inner().unwrap()).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn layers_are_kept_in_the_users_own_directory() {
+    let user = User::new();
+    for driver in ["vfs", "overlay"] {
+        user.ok(&["--driver", driver, "apply", "base", &user.tar(0)]);
+        assert_eq!(user.ok(&["--driver", driver, "list"]), "base\n");
+        assert!(user.path("home/data/graphdriver").join(driver).is_dir());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn owners_without_a_place_are_explained() {
+    let user = User::new();
+    let message = user.fails(&["--driver", "vfs", "apply", "base", &user.tar(7)], 1);
+    assert!(message.contains("/etc/subuid") && message.contains("ignore_chown_errors=true"), "{message}");
+    user.ok(&["--driver", "vfs", "-o", "ignore_chown_errors=true", "apply", "base", &user.tar(7)]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mount_needs_a_namespace_that_stays() {
+    let user = User::new();
+    fs::write(user.path("link.tar"), tar(&[Entry::Link("link", "target")])).unwrap();
+    user.ok(&["--driver", "overlay", "apply", "base", user.path("link.tar").to_str().unwrap()]);
+    user.ok(&["create", "--rw", "work", "--parent", "base"]);
+    let message = user.fails(&["mount", "work"], 3);
+    assert!(message.contains("graphdriver unshare"), "{message}");
+    user.fails(&["unmount", "work"], 3);
+    let program = user.path("graphdriver");
+    let script = format!(
+        "set -e; id -u; cd \"$({0} mount work)\"; readlink link; echo x > new; cd /; {0} changes work; {0} unmount work",
+        program.display()
+    );
+    assert_eq!(user.ok(&["unshare", "--", "sh", "-c", &script]), "0\ntarget\nA /new\n");
+    assert_eq!(user.fails(&["unshare", "--", "sh", "-c", "exit 6"], 6), "");
+}
