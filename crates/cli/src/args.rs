@@ -186,8 +186,8 @@ pub(crate) struct Check {
 
 #[derive(Args, Debug)]
 pub(crate) struct Import {
-    /// oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]
-    #[arg(value_parser = OsStringValueParser::new().try_map(|text| ImageRef::parse(&text)))]
+    /// Where the image is.
+    #[arg(help = "oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]", value_parser = OsStringValueParser::new().try_map(|text| ImageRef::parse(&text)))]
     pub(crate) image: ImageRef,
 }
 

@@ -1,8 +1,8 @@
 //! Running a command on a mounted layer, in mount, pid and uts namespaces of its own.
 //!
 //! Three processes, all this program until the last one becomes the command:
-//! 1. the one that was started by the user: mounts, waits, unmounts, removes ([`supervise`]);
-//! 2. the first process of the pid namespace, which passes signals on and takes in orphans ([`init`]);
+//! 1. the one that was started by the user: mounts, waits, unmounts, removes ([`mod@supervise`]);
+//! 2. the first process of the pid namespace, which passes signals on and takes in orphans ([`mod@init`]);
 //! 3. its child, which sets up the file system, moves into it by `pivot_root(2)` and executes the command ([`become_command`]).
 //!
 //! This separates file systems and processes, for looking into layers and for build steps. It is no wall against hostile programs: root keeps all its

@@ -1,3 +1,5 @@
+//! Temporary directories of this and of killed processes.
+
 use std::thread;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Attributes of real files, through every way that the kernel has.
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
