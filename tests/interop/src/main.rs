@@ -7,7 +7,7 @@
 //! ... -- --strict                                     what lacks a need fails (also GRAPHDRIVER_STRICT=1)
 //! ```
 //!
-//! `DIR` is what `tests/data/make-layers.sh DIR` filled. Needs root and up to 6 GB of memory: all work is done on file systems in memory, in a mount namespace of
+//! `DIR` is what `tests/data/make-layers.sh DIR` filled. Needs root and about 3 GB of memory: all work is done on file systems in memory, in a mount namespace of
 //! this process's own. What needs more than there is here is shown as ignored with the reason.
 
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test program: a case fails by panicking")]
