@@ -93,7 +93,7 @@ struct Inner {
 }
 
 impl Error {
-    /// A failure of `operation`, a verb and its object in a few words (`"mount"`, `"create layer"`), or the name of a system call.
+    /// A failure of `operation`, a verb whose object is the layer or path (`"mount"`, `"create"`), or the name of a system call.
     pub fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
         let operation = operation.into();
         Self(Box::new(Inner {

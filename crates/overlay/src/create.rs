@@ -33,7 +33,7 @@ impl Draft {
     pub(crate) fn new(home: &Home, options: &CreateOptions) -> Result<Self> {
         if !options.quota.is_unlimited() {
             let detail = "this driver does not limit the size of layers";
-            return Err(Error::new(ErrorKind::NotSupported, "create layer").detail(detail));
+            return Err(Error::new(ErrorKind::NotSupported, "create").detail(detail));
         }
         let parent = options.parent.as_ref().map(|parent| Parent::read(&home.layout, parent)).transpose()?;
         let draft = Self { temp_dir: home.temp_dirs.create()?, link: LinkId::random(), parent };

@@ -37,7 +37,7 @@ impl Parent {
         if count > MAX_LOWERS {
             let detail =
                 format!("{count} layers below; the kernel stacks {MAX_LOWERS}, so it could not be mounted");
-            return Err(Error::new(ErrorKind::InvalidArgument, "create layer").detail(detail));
+            return Err(Error::new(ErrorKind::InvalidArgument, "create").detail(detail));
         }
         Ok(Self { id: id.clone(), link, lower, look: DirectoryLook::of(&layout.diff(id))? })
     }

@@ -151,7 +151,7 @@ impl RefCounter {
         })
     }
 
-    /// Runs `work` while the layer `id` is not mounted and nobody can mount it.
+    /// Runs `work`, which removes the layer `id`, while it is not mounted and nobody can mount it.
     ///
     /// # Errors
     /// `LayerInUse` when there is a reference, a foreign mount, or an abandoned one that is busy; the error of `work`.
@@ -161,7 +161,7 @@ impl RefCounter {
         target: &Path,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let layer_in_use = || Error::new(ErrorKind::LayerInUse, "use exclusively").layer(id).path(target);
+        let layer_in_use = || Error::new(ErrorKind::LayerInUse, "remove").layer(id).path(target);
         self.with_layer(id, |local, record| {
             let found = self.examine(local, &record, target)?;
             if found == Found::Abandoned {

@@ -29,7 +29,7 @@ impl Registry {
         if let Some(name) = name {
             return self.open(name, options);
         }
-        match &*self.preferred_homes(&options.root) {
+        match &*self.preferred_homes(&options.root)? {
             [] => self.open_first_usable(options),
             [name] => self
                 .open(name, options)
@@ -42,25 +42,32 @@ impl Registry {
     }
 
     /// The names, sorted, of all homes in `root`: directories that have the name of a driver and are not empty.
+    ///
+    /// # Errors
+    /// `PermissionDenied` or `Io` for what cannot be looked into: a home that is there must not be taken for absent.
     #[doc(alias = "ScanPriorDrivers")]
     #[doc(alias = "HasPriorDriver")]
     #[doc(alias = "IsInitialized")]
-    pub fn homes(&self, root: &Path) -> Vec<&'static str> {
+    pub fn homes(&self, root: &Path) -> Result<Vec<&'static str>> {
         self.homes_where(root, |_| true)
     }
 
     /// The homes of automatic drivers, or else those of others: a leftover of a last resort does not make the choice unclear.
-    fn preferred_homes(&self, root: &Path) -> Vec<&'static str> {
-        let automatic = self.homes_where(root, |entry| entry.automatic);
-        if automatic.is_empty() { self.homes(root) } else { automatic }
+    fn preferred_homes(&self, root: &Path) -> Result<Vec<&'static str>> {
+        let automatic = self.homes_where(root, |entry| entry.automatic)?;
+        if automatic.is_empty() { self.homes(root) } else { Ok(automatic) }
     }
 
-    fn homes_where(&self, root: &Path, wanted: impl Fn(&DriverEntry) -> bool) -> Vec<&'static str> {
+    fn homes_where(&self, root: &Path, wanted: impl Fn(&DriverEntry) -> bool) -> Result<Vec<&'static str>> {
         let entries = self.entries().iter().filter(|entry| wanted(entry));
-        let names = entries.flat_map(|entry| entry.names.iter().copied());
-        let mut homes: Vec<_> = names.filter(|name| is_home(&root.join(name))).collect();
+        let mut homes = Vec::new();
+        for name in entries.flat_map(|entry| entry.names.iter().copied()) {
+            if is_home(&root.join(name))? {
+                homes.push(name);
+            }
+        }
         homes.sort_unstable();
-        homes
+        Ok(homes)
     }
 
     fn open_first_usable(&self, options: &OpenOptions) -> Result<Graph> {
@@ -96,10 +103,10 @@ impl Registry {
     }
 }
 
-/// What cannot be looked into counts as a home: the driver will say what is wrong with it.
-fn is_home(path: &Path) -> bool {
+fn is_home(path: &Path) -> Result<bool> {
     match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(Error::io("look for homes in", path, error)),
     }
 }

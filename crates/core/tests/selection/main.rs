@@ -323,8 +323,8 @@ fn several_homes_are_refused_before_anything_is_opened() {
 fn homes_are_directories_with_something_in_them() {
     let root = root(&["vfs", "overlay2", "unrelated"], &["zfs"]);
     fs::write(root.path().join("btrfs"), b"a file").unwrap();
-    assert_eq!(registry().homes(root.path()), ["overlay2", "vfs"]);
-    assert_eq!(registry().homes(&root.path().join("missing")), [""; 0]);
+    assert_eq!(registry().homes(root.path()).unwrap(), ["overlay2", "vfs"]);
+    assert_eq!(registry().homes(&root.path().join("missing")).unwrap(), [""; 0]);
 }
 
 #[test]
@@ -342,4 +342,14 @@ fn names_are_registered_once() {
     }
     assert_eq!(registry.entries().len(), 5);
     assert!(registry.find("new").is_none());
+}
+
+#[test]
+fn a_home_that_cannot_be_looked_into_is_an_error_and_no_guess() {
+    let root = root(&[], &[]);
+    // Leads to itself, which even root cannot follow.
+    std::os::unix::fs::symlink("overlay", root.path().join("overlay")).unwrap();
+    let error = registry().select(None, &options(&root, &[])).unwrap_err();
+    assert_eq!((error.kind(), error.failed_path()), (ErrorKind::Io, Some(&*root.path().join("overlay"))));
+    assert_eq!(calls(), [""; 0]);
 }
