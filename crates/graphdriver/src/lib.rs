@@ -75,6 +75,11 @@ pub fn registry() -> Registry {
     registry
 }
 
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests {
     use super::*;
