@@ -22,18 +22,17 @@ pub(crate) struct Cli {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Directory of the store, whose layers are in a directory named after the driver
-    /// [default: /var/lib/graphdriver as root, graphdriver in `$XDG_DATA_HOME` otherwise]
-    #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_ROOT")]
+    /// Directory of the store [default: /var/lib/graphdriver; of an ordinary user: graphdriver in `$XDG_DATA_HOME`]
+    #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_ROOT", hide_env_values = true)]
     pub(crate) root: Option<PathBuf>,
 
-    /// Directory for what need not outlive a boot
-    /// [default: /run/graphdriver as root, graphdriver in `$XDG_RUNTIME_DIR` otherwise]
-    #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_RUN_ROOT")]
+    /// Directory for what need not outlive a boot [default: /run/graphdriver; or graphdriver in `$XDG_RUNTIME_DIR`]
+    #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_RUN_ROOT", hide_env_values = true)]
     pub(crate) run_root: Option<PathBuf>,
 
-    /// Driver to use [default: the one whose layers are in the store, else the best that works here]
+    /// Driver [default: the one whose layers are in the store, else the best that works here]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) driver: Option<String>,
 

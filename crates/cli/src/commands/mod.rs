@@ -1,5 +1,6 @@
 //! What each command does. Formatting only: the work is the library's.
 
+mod check;
 mod contents;
 mod images;
 mod layers;
@@ -42,7 +43,7 @@ pub(crate) fn run(command: &Command, global: &Global) -> Result<u8> {
         Command::Info => stores::info(&session)?,
         Command::Drivers => stores::drivers(&session)?,
         Command::Cleanup => stores::cleanup(&session)?,
-        Command::Check(args) => return stores::check(&session, args),
+        Command::Check(args) => return check::check(&session, args),
         Command::Create(args) => layers::create(&session, args)?,
         Command::Remove(args) => layers::remove(&session, args)?,
         Command::List => layers::list(&session)?,

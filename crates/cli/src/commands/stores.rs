@@ -1,15 +1,12 @@
-//! `info`, `drivers`, `cleanup`, `check`.
+//! `info`, `drivers`, `cleanup`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
-use graphdriver::{DriverEntry, Error, Graph};
+use graphdriver::DriverEntry;
 use serde::Serialize;
 
 use super::Session;
-use crate::args::Check;
 use crate::failure::Result;
 use crate::output;
 
@@ -93,66 +90,4 @@ fn driver_row(session: &Session, entry: &DriverEntry) -> DriverRow {
 
 pub(super) fn cleanup(session: &Session) -> Result {
     Ok(session.store.open()?.cleanup()?)
-}
-
-#[derive(Serialize)]
-struct Problem {
-    /// The layer, or the file.
-    what: String,
-    problem: String,
-}
-
-/// Opening the store has removed what dead processes left; this reports what is wrong then. Contents of layers are not looked at.
-pub(super) fn check(session: &Session, args: &Check) -> Result<u8> {
-    let graph = session.store.open()?;
-    if args.repair {
-        graph.cleanup()?;
-    }
-    let mut problems = Vec::new();
-    for id in graph.layers()? {
-        if let Some(problem) = layer_problem(&graph, &id) {
-            problems.push(Problem { what: format!("layer {id}"), problem });
-        }
-    }
-    problems.extend(leftovers(session.store.home(&graph)?.home())?);
-    if session.json {
-        output::json(&problems)?;
-    } else {
-        output::print(|out| {
-            problems.iter().try_for_each(|found| writeln!(out, "{}: {}", found.what, found.problem))
-        })?;
-    }
-    Ok(u8::from(!problems.is_empty()))
-}
-
-/// Why a layer cannot be used: its notes cannot be read, or what it is built on is gone.
-fn layer_problem(graph: &Graph, id: &graphdriver::LayerId) -> Option<String> {
-    let text = |error: Error| error.report().to_string();
-    match graph.parent(id).and_then(|parent| Ok((graph.metadata(id)?, parent))) {
-        Err(error) => Some(text(error)),
-        Ok((_, None)) => None,
-        Ok((_, Some(parent))) => match graph.exists(&parent) {
-            Ok(true) => None,
-            Ok(false) => Some(format!("its parent {parent} is missing")),
-            Err(error) => Some(text(error)),
-        },
-    }
-}
-
-/// Temporary directories that opening the store did not remove: of a running process, or not removable.
-fn leftovers(home: &Path) -> Result<Vec<Problem>, Error> {
-    let path = home.join("tempdirs");
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|error| Error::io("read directory", &path, error))?,
-    };
-    let mut problems = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(|error| Error::io("read directory", &path, error))?.file_name();
-        if name.as_encoded_bytes().starts_with(b"temp-dir-") {
-            let problem = "in use by a running process, or it cannot be removed".to_owned();
-            problems.push(Problem { what: path.join(name).display().to_string(), problem });
-        }
-    }
-    Ok(problems)
 }

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use graphdriver_sys::ofd_lock::{LockKind, try_lock};
+
 use crate::store::{Entry, PROGRAM, Store, append, tar};
 
 #[test]
@@ -149,4 +151,19 @@ fn check_finds_a_layer_without_its_parent() {
     let output = store.run(&["check", "--repair"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "layer child: its parent base is missing\n");
+}
+
+#[test]
+fn check_leaves_alone_what_a_running_process_uses() {
+    let store = Store::new();
+    store.ok(&["list"]);
+    let tempdirs = store.path("root/vfs/tempdirs");
+    std::fs::create_dir(tempdirs.join("temp-dir-1")).unwrap();
+    let lock = std::fs::File::create(tempdirs.join("lock-1")).unwrap();
+    assert!(try_lock(&lock, 0, 0, LockKind::Exclusive).unwrap());
+    store.ok(&["check", "--repair"]);
+    assert!(tempdirs.join("temp-dir-1").is_dir());
+    drop(lock);
+    store.ok(&["check"]);
+    assert!(!tempdirs.join("temp-dir-1").exists(), "opening the store removes what nobody uses");
 }
