@@ -31,9 +31,7 @@ impl Registry {
         }
         match &*self.preferred_homes(&options.root)? {
             [] => self.open_first_usable(options),
-            [name] => self
-                .open(name, options)
-                .inspect_err(|error| tracing::error!(error = %error.report(), "the driver of the existing home {name} failed")),
+            [name] => self.open(name, options),
             several => Err(Error::new(ErrorKind::InvalidArgument, "choose driver").path(&options.root).detail(format!(
                 "contains several valid graphdrivers: {}; clean up, or choose one explicitly (--driver <DRIVER>)",
                 several.join(", ")
