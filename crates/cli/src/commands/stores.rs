@@ -13,8 +13,8 @@ use crate::output;
 #[derive(Serialize)]
 struct Info<'a> {
     driver: &'a str,
-    root: &'a Path,
-    run_root: &'a Path,
+    home: &'a Path,
+    run_home: &'a Path,
     status: Vec<Fact>,
     capabilities: BTreeMap<&'a str, bool>,
     options: Vec<String>,
@@ -32,8 +32,8 @@ pub(super) fn info(session: &Session) -> Result {
     let home = session.store.home(&graph)?;
     let info = Info {
         driver: graph.name(),
-        root: &session.store.options().root,
-        run_root: &session.store.options().run_root,
+        home: home.home(),
+        run_home: home.run_home(),
         status: graph.status()?.into_iter().map(|(name, value)| Fact { name, value }).collect(),
         capabilities: graph.capabilities().named().into_iter().collect(),
         options: home.options().iter().map(|option| format!("{}={}", option.key(), option.value())).collect(),
@@ -46,8 +46,8 @@ fn rows(info: &Info<'_>) -> Vec<(String, String)> {
     let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut rows = vec![
         row("Driver", info.driver),
-        row("Root", &info.root.to_string_lossy()),
-        row("Run root", &info.run_root.to_string_lossy()),
+        row("Home", &info.home.to_string_lossy()),
+        row("Run home", &info.run_home.to_string_lossy()),
     ];
     rows.extend(info.status.iter().map(|fact| row(&fact.name, &fact.value)));
     let can: Vec<_> = info.capabilities.iter().filter(|(_, can)| **can).map(|(name, _)| *name).collect();
@@ -56,6 +56,7 @@ fn rows(info: &Info<'_>) -> Vec<(String, String)> {
     rows.push(row("Cannot", &cannot.join(" ")));
     rows.push(row("Options", &info.options.join(" ")));
     rows.push(row("Image stores", &info.image_stores.join(" ")));
+    rows.retain(|(_, value)| !value.is_empty());
     rows
 }
 
