@@ -11,6 +11,7 @@ mod failure;
 mod import;
 mod output;
 mod run;
+mod shared_namespace;
 mod signals;
 mod store;
 mod subordinate_ids;

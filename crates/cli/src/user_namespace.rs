@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use graphdriver::{Error, archive};
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Pid, Uid, User, getegid, geteuid, getppid};
 
+use crate::shared_namespace;
 use crate::subordinate_ids::{self, IdRange};
 
 /// Name of the hidden command that the helper process runs.
@@ -66,10 +68,15 @@ fn is_chown(error: &Error) -> bool {
     false
 }
 
-/// Makes this process root, in a new user and mount namespace, unless it has that privilege. There must be one thread only.
-pub(crate) fn enter() -> Privilege {
+/// Makes this process root of a user namespace, unless it can mount as it is: of the one that `unshare` has made, or a new one. There must be one thread only.
+pub(crate) fn enter(run_root: &Path) -> Privilege {
     if has_effective(Capability::SysAdmin).unwrap_or(false) {
         return Privilege::Given;
+    }
+    match shared_namespace::join(run_root) {
+        Ok(true) => return privilege_by_map(),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "no use of the user namespace that is there"),
     }
     let (uid, gid) = (geteuid(), getegid());
     let mapper =
@@ -91,6 +98,12 @@ pub(crate) fn enter() -> Privilege {
             Privilege::None
         }
     }
+}
+
+/// What the map of the namespace that was joined says.
+fn privilege_by_map() -> Privilege {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if map.lines().count() > 1 { Privilege::ManyIds } else { Privilege::OneId }
 }
 
 /// The process that maps ids from outside.

@@ -29,7 +29,8 @@ impl Session {
     fn new(global: &Global) -> Result<Self> {
         // In this order: the defaults depend on who we are outside of the namespace.
         let store = Store::new(global)?;
-        Ok(Self { store, privilege: user_namespace::enter(), json: global.json, quiet: global.quiet })
+        let privilege = user_namespace::enter(&store.options().run_root);
+        Ok(Self { store, privilege, json: global.json, quiet: global.quiet })
     }
 }
 

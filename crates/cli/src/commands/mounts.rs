@@ -16,6 +16,7 @@ use super::Session;
 use crate::args::{Mount, Unshare};
 use crate::failure::Result;
 use crate::output;
+use crate::shared_namespace::offer;
 use crate::user_namespace::Privilege;
 
 #[derive(Serialize)]
@@ -71,12 +72,15 @@ pub(super) fn unshare(session: &Session, args: &Unshare) -> Result<Infallible> {
         let error = Error::new(ErrorKind::NotSupported, "unshare");
         return Err(error.detail("this kernel lets ordinary users make no user namespaces").into());
     }
+    let options = session.store.options();
+    if session.privilege.is_own_namespace() {
+        offer(&options.run_root).map_err(|error| Error::io("write", &options.run_root, error))?;
+    }
     let shell = || env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
     let (program, arguments) = match args.command.split_first() {
         Some((program, arguments)) => (program.clone(), arguments),
         None => (shell(), [].as_slice()),
     };
-    let options = session.store.options();
     let mut command = Command::new(&program);
     command
         .args(arguments)

@@ -1,6 +1,7 @@
 //! What an ordinary user has, started by root so that there is one.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -32,13 +33,18 @@ impl User {
         self.dir.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.path("graphdriver"));
         command.args(arguments).uid(USER).gid(USER).env_clear().env("PATH", "/usr/bin:/bin");
         command
             .env("XDG_DATA_HOME", self.path("home/data"))
             .env("GRAPHDRIVER_RUN_ROOT", self.path("home/run"));
-        command.stdin(Stdio::null()).current_dir("/").output().unwrap()
+        command.stdin(Stdio::null()).current_dir(self.dir.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     fn ok(&self, arguments: &[&str]) -> String {
@@ -105,4 +111,28 @@ fn a_mount_needs_a_namespace_that_stays() {
     );
     assert_eq!(user.ok(&["unshare", "--", "sh", "-c", &script]), "0\ntarget\nA /new\n");
     assert_eq!(user.fails(&["unshare", "--", "sh", "-c", "exit 6"], 6), "");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn all_processes_of_a_user_see_what_is_mounted() {
+    let user = User::new();
+    fs::write(user.path("link.tar"), tar(&[Entry::Link("link", "target")])).unwrap();
+    // A relative path, which has to mean the same in any namespace.
+    let apply = |id: &str| user.ok(&["--driver", "overlay", "apply", id, "link.tar"]);
+    apply("base");
+    let script = "path=$(./graphdriver mount base); echo $path; read x; ./graphdriver unmount base";
+    let mut command = user.command(&["unshare", "--", "sh", "-c", script]);
+    let mut session = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut path = String::new();
+    BufReader::new(session.stdout.take().unwrap()).read_line(&mut path).unwrap();
+
+    apply("other");
+    assert!(user.fails(&["remove", "base"], 1).contains("base"));
+    let second = user.ok(&["unshare", "--", "readlink", &format!("{}/link", path.trim_end())]);
+    assert_eq!(second, "target\n");
+
+    drop(session.stdin.take());
+    assert!(session.wait().unwrap().success());
+    user.ok(&["remove", "base", "other"]);
 }
