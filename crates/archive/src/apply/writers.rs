@@ -126,19 +126,28 @@ impl Writers {
     /// The first failure of any thread.
     pub(super) fn make_progress(&self) -> Result<()> {
         self.publish();
-        let mut state = self.shared.lock();
-        if let Some(batch) = state.start_batch() {
-            drop(state);
-            self.shared.run(batch);
-        } else if state.running > 0 {
-            state.caller_waits = true;
-            state = wait(&self.shared.progress, state);
-            state.caller_waits = false;
-        } else if state.error.is_none() && self.seen_ended.replace(state.ended) == state.ended {
+        // Unlocked again before the check, which locks.
+        let stuck = {
+            let mut state = self.shared.lock();
+            if let Some(batch) = state.start_batch() {
+                drop(state);
+                self.shared.run(batch);
+                false
+            } else if state.running > 0 {
+                state.caller_waits = true;
+                state = wait(&self.shared.progress, state);
+                state.caller_waits = false;
+                false
+            } else {
+                state.error.is_none() && self.seen_ended.replace(state.ended) == state.ended
+            }
+        };
+        self.check()?;
+        if stuck {
             // Nothing is under way that could give anything back.
             return Err(Error::new(ErrorKind::Io, "write files").detail("out of buffers or descriptors"));
         }
-        self.check()
+        Ok(())
     }
 
     /// Returns when all jobs are done.
@@ -313,4 +322,52 @@ fn write_failed(file: &OpenFile, error: io::Error) -> Error {
 
 fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
     condition.wait(state).unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::apply::ApplyOptions;
+    use crate::apply::metadata::{Metadata, Rules};
+    use crate::tar::buffer::{BUFFER_BYTES, Pool};
+
+    /// Writes a few megabytes, or fails where the file is open for reading only.
+    fn job(writers: &Writers, file: File, data: &Slice) -> Job {
+        let metadata =
+            Metadata { owner: None, mode: None, xattrs: Vec::new(), times: None, inherited_acl: false };
+        let rules = Arc::new(Rules::new(&ApplyOptions::default()));
+        let file = OpenFile::new(file, PathBuf::from("file"), metadata, rules, writers.open_files());
+        let parts = (0..10).map(|_| Part { offset: 0, data: data.clone() }).collect();
+        Job { file: Arc::new(file), parts }
+    }
+
+    /// The caller waits for a worker, and what it waits for is the failure.
+    #[test]
+    fn a_failure_reaches_the_caller_that_waits_for_it() {
+        let (done, waiting) = channel();
+        thread::spawn(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+            std::fs::write(&bad, "").unwrap();
+            let data = Slice::new(Arc::new(Pool::new(1).take().unwrap()), 0..BUFFER_BYTES);
+            for _ in 0..20 {
+                let writers = Writers::new(2, 100);
+                let mut failed = false;
+                for _ in 1..BATCH_JOBS {
+                    failed |= writers.submit(job(&writers, File::create(&good).unwrap(), &data)).is_err();
+                }
+                failed |= writers.submit(job(&writers, File::open(&bad).unwrap(), &data)).is_err();
+                thread::sleep(Duration::from_micros(200));
+                assert!(failed || (0..100).any(|_| writers.make_progress().is_err()));
+            }
+            done.send(()).unwrap();
+        });
+        waiting.recv_timeout(Duration::from_secs(60)).expect("the caller got the failure and did not hang");
+    }
 }
