@@ -11,7 +11,7 @@ use graphdriver_sys::FileType;
 use graphdriver_sys::dents::{Buffer, Dents};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
@@ -26,6 +26,7 @@ pub(super) fn remove_at(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Resul
             else {
                 return Ok(());
             };
+            open_up(&child);
             empty(child, path)?;
             remove_emptied(dir, name, path)
         }
@@ -61,6 +62,7 @@ fn empty(top: OwnedFd, path: &Path) -> Result<()> {
                 .map_err(|errno| Error::syscall("openat2", &full, errno))?
             {
                 Some(child) => {
+                    open_up(&child);
                     levels.push(enter(&child, name, &full)?);
                     current = child;
                 }
@@ -88,7 +90,7 @@ fn enter(dir: &OwnedFd, name: OsString, path: &Path) -> Result<Level> {
             pending.push(name.to_owned());
             continue;
         }
-        match unlink(dir.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(Errno::EISDIR) => pending.push(name.to_owned()),
             Err(errno) => return Err(Error::syscall("unlinkat", path.join(name), errno)),
@@ -97,12 +99,12 @@ fn enter(dir: &OwnedFd, name: OsString, path: &Path) -> Result<Level> {
     Ok(Level { name, pending, identity: (stat.st_dev, stat.st_ino) })
 }
 
-/// Removes an entry also from a directory that its owner has closed to himself.
-fn unlink(dir: BorrowedFd<'_>, name: &OsStr, flag: UnlinkatFlags) -> nix::Result<()> {
-    match unlinkat(dir, name, flag) {
-        // Refused for `O_PATH` descriptors: the directory above what is removed stays as it is.
-        Err(Errno::EACCES) if fchmod(dir, Mode::S_IRWXU).is_ok() => unlinkat(dir, name, flag),
-        result => result,
+/// Lets the owner read, search and write a directory that is about to be removed; he may have closed it to himself.
+fn open_up(dir: &OwnedFd) {
+    // Where this fails, what is done next in the directory fails too, and says why.
+    let is_closed = |stat: FileStat| Mode::from_bits_truncate(stat.st_mode) & Mode::S_IRWXU != Mode::S_IRWXU;
+    if fstat(dir).is_ok_and(is_closed) {
+        let _ = fchmod(dir, Mode::S_IRWXU);
     }
 }
 
@@ -159,7 +161,7 @@ fn climb(from: &OwnedFd, expected: (u64, u64), path: &Path) -> Result<OwnedFd> {
 }
 
 fn remove_emptied(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
-    match unlink(dir, name, UnlinkatFlags::RemoveDir) {
+    match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::syscall("rmdir", path, errno)),
     }
