@@ -28,6 +28,8 @@ pub struct Configuration {
     /// Whether cases run as root of a user namespace that is made for them.
     pub in_user_namespace: bool,
     pub needs: Privilege,
+    /// Whether the driver keeps marks of its own in attributes of the namespace `user`.
+    pub user_xattrs: bool,
     /// Whether an edit of equal size is found after the file's old time was put back.
     pub finds_restored_times: bool,
     copy: CopyMethod,
@@ -40,6 +42,7 @@ const OVERLAY: Configuration = Configuration {
     runs_on: |_| true,
     in_user_namespace: false,
     needs: Privilege::Capable,
+    user_xattrs: false,
     finds_restored_times: true,
     copy: CopyMethod::Auto,
 };
@@ -51,6 +54,7 @@ const VFS: Configuration = Configuration {
     runs_on: |_| true,
     in_user_namespace: false,
     needs: Privilege::Ordinary,
+    user_xattrs: false,
     finds_restored_times: true,
     copy: CopyMethod::Auto,
 };
@@ -87,7 +91,7 @@ impl Configuration {
             runs_on: |backing| backing != Backing::Here,
             ..OVERLAY
         },
-        Self { name: "overlay-userns", in_user_namespace: true, ..OVERLAY },
+        Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },
     ];
 
     pub fn named(name: &str) -> &'static Self {

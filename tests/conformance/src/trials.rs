@@ -1,10 +1,13 @@
 //! Which trials there are, and how one is run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use graphdriver_sys::xattr::{self, SetFlags};
 use libtest_mimic::{Completion, Failed, Trial};
+use nix::errno::Errno;
 
 use crate::backing::{Backing, Stage};
 use crate::cases::{self, Case};
@@ -53,6 +56,11 @@ impl Experiment {
         let lacking = privilege.lacking(self.configuration.needs.max(self.case.needs));
         lacking.map_or(Ok(()), |need| Err(Outcome::Lacks(need)))?;
         let dir = self.new_directory(stage).map_err(Outcome::Lacks)?;
+        if (self.configuration.user_xattrs || self.case.user_xattrs) && !has_user_xattrs(dir.path()) {
+            let what =
+                format!("no user.* attributes on {} (tmpfs has them since Linux 6.6)", self.backing.name());
+            return Err(Outcome::Lacks(Need::Kernel(what)));
+        }
         if self.configuration.in_user_namespace {
             return user_namespace::run(&self.name(), dir.path());
         }
@@ -70,6 +78,19 @@ impl Experiment {
     fn new_directory(&self, stage: &Stage) -> Result<tempfile::TempDir, Need> {
         let prefix = format!("{}-{}-", self.configuration.name, self.case.name);
         Ok(tempfile::Builder::new().prefix(&prefix).tempdir_in(stage.root(self.backing)?).unwrap())
+    }
+}
+
+/// Whether attributes of the namespace `user` can be set on files in `dir`, tried on the directory itself.
+fn has_user_xattrs(dir: &Path) -> bool {
+    let dir = File::open(dir).unwrap();
+    match xattr::fset(&dir, "user.probe", b"", SetFlags::empty()) {
+        Err(Errno::EOPNOTSUPP) => false,
+        result => {
+            result.unwrap();
+            xattr::fremove(&dir, "user.probe").unwrap();
+            true
+        }
     }
 }
 

@@ -31,15 +31,21 @@ pub struct Case {
     pub applies_to: fn(&Configuration) -> bool,
     /// Whether one file system will do, because the case takes long and file systems are not what it is about.
     pub once: bool,
+    /// Whether the case sets attributes in the namespace `user`.
+    pub user_xattrs: bool,
 }
 
 const fn case(name: &'static str, needs: Privilege, run: fn(&Store)) -> Case {
-    Case { name, run, needs, applies_to: |_| true, once: false }
+    Case { name, run, needs, applies_to: |_| true, once: false, user_xattrs: false }
 }
 
 impl Case {
     const fn only(self, applies_to: fn(&Configuration) -> bool) -> Self {
         Self { applies_to, ..self }
+    }
+
+    const fn with_user_xattrs(self) -> Self {
+        Self { user_xattrs: true, ..self }
     }
 
     const fn once(self) -> Self {
@@ -95,10 +101,10 @@ pub const ALL: &[Case] = &[
     case("touched_not_changed", Ordinary, edits::touched).only(|it| it.driver == Driver::Vfs),
     case("parent_edited_later", Ordinary, edits::of_the_parent).only(|it| it.driver == Driver::Vfs),
     case("hard_links", Ordinary, metadata::hard_links),
-    case("user_xattrs", Ordinary, metadata::user_xattrs),
+    case("user_xattrs", Ordinary, metadata::user_xattrs).with_user_xattrs(),
     case("file_capabilities", Capable, metadata::file_capabilities),
     case("owners_and_modes", Owners, metadata::owners_and_modes),
-    case("read_only_files", Capable, metadata::read_only_files),
+    case("read_only_files", Capable, metadata::read_only_files).with_user_xattrs(),
     case("times", Ordinary, metadata::times),
     case("fifos", Ordinary, metadata::fifos),
     case("devices", Devices, metadata::devices).only(|it| !it.in_user_namespace),
