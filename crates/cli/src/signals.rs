@@ -1,5 +1,6 @@
 //! Signals as something to read, so that nothing happens in the middle of other work.
 
+use std::iter;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -47,6 +48,11 @@ impl Signals {
             signal: Signal::try_from(number).ok()?,
             from_kernel: info.ssi_code > 0 || info.ssi_code == libc::SI_KERNEL,
         })
+    }
+
+    /// The first of the signals there that asks to stop; all others are forgotten.
+    pub(crate) fn stop_request(&self) -> Option<Signal> {
+        iter::from_fn(|| self.next()).map(|received| received.signal).find(|signal| STOP.contains(signal))
     }
 
     /// Waits until a signal is there, or `timeout` has passed. May return for nothing.

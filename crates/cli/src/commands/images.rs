@@ -35,6 +35,11 @@ pub(super) fn run(session: &Session, args: &Run) -> Result<u8> {
     let command = if args.command.is_empty() { &shell[..] } else { &args.command };
     let status = {
         let mount = graph.mount(&layer.id, &MountOptions::default())?;
+        // A copy of a large layer takes its time, and somebody may have lost patience meanwhile.
+        if let Some(signal) = signals.stop_request() {
+            mount.unmount()?;
+            return Err(Failure::Interrupted(signal));
+        }
         let status = run::supervise(mount.path(), command, &signals)?;
         mount.unmount()?;
         status
