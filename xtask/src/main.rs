@@ -3,6 +3,7 @@
 mod command;
 mod demo;
 mod demo_image;
+mod ordinary_user;
 mod test;
 mod tidy;
 

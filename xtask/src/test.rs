@@ -4,9 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::Result;
 use crate::command::{cargo, check, line, output, repository, target_dir};
-use crate::tidy;
+use crate::{Result, ordinary_user, tidy};
 
 /// Debian packages that the tests need, and a file of each by which it is known to be there.
 const PACKAGES: [(&str, &str); 14] = [
@@ -66,6 +65,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     step("Conformance: every driver, variant and file system");
     counts.add(&mut suite("graphdriver-conformance", options, strict))?;
     if root {
+        step("The same without privilege");
+        let ignored = counts.ignored;
+        for mut command in ordinary_user::Programs::build()?.commands() {
+            counts.add(command.arg("--quiet").args(&options.filter))?;
+        }
+        // They need root, and have run above.
+        counts.ignored = ignored;
         step("Interoperation with GNU tar, umoci and containers/storage");
         let layers = make_layers()?;
         counts.add(suite("graphdriver-interop", options, strict).env("GRAPHDRIVER_TEST_LAYERS", layers))?;
