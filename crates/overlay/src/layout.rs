@@ -8,7 +8,7 @@
 //! <home>/<id>/diff/        what the layer adds: the upper directory, or a lower one of its children
 //! <home>/<id>/link         LINK, without a newline
 //! <home>/<id>/lower        the layers below, uppermost first: "l/<LINK>:l/<LINK>..."; none for a base layer
-//! <home>/<id>/work/        overlay's own
+//! <home>/<id>/work         overlay's own
 //! <home>/<id>/merged/      mount point
 //! <home>/<id>/empty/       lower directory for layers that have none below
 //! ```
