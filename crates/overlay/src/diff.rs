@@ -3,18 +3,22 @@
 //! Possible when the comparison is with the layer's parent: then the upper directory is the change set. For other pairs, and for layers in which other
 //! programs left what only a mount resolves (renamed directories as `redirect_dir` stores them), the answer is `None`.
 
+use std::io::{self, Read};
+use std::sync::Arc;
+
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, Export, ExportOptions, RootDir};
 use graphdriver_core::{Change, IdMaps, LayerDiff, LayerId, Result};
 
 use crate::fill;
+use crate::hold::Hold;
 use crate::home::Home;
 use crate::layers;
 use crate::lowers;
 
 /// The change set as a tar.
 pub(crate) fn diff(
-    home: &Home,
+    home: &Arc<Home>,
     id: &LayerId,
     base: Option<&LayerId>,
     id_maps: &IdMaps,
@@ -28,11 +32,11 @@ pub(crate) fn diff(
         return Ok(None);
     }
     let export = Export::overlay_upper(&stack.upper, stack.lowers, xattrs, options)?;
-    Ok(Some(LayerDiff::new(export)))
+    Ok(Some(LayerDiff::new(Held { export, _hold: stack.hold })))
 }
 
 /// The changed paths.
-pub(crate) fn changes(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
+pub(crate) fn changes(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
     let Some(stack) = stack(home, id, base)? else { return Ok(None) };
     match archive::overlay_changes(&stack.upper, &stack.lowers, home.support.dialect.xattrs) {
         Err(error) if error.kind() == archive::ErrorKind::NotSupported => {
@@ -44,19 +48,32 @@ pub(crate) fn changes(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Resu
 }
 
 /// The bytes of changed files.
-pub(crate) fn diff_size(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
+pub(crate) fn diff_size(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
     let Some(stack) = stack(home, id, base)? else { return Ok(None) };
     Ok(Some(archive::disk_usage(&stack.upper)?.bytes))
 }
 
-/// A layer's own directory and those below it.
+/// The archive of a layer that stays until it was read: files that vanish are left out, so that without the layer it would be short and look whole.
+struct Held {
+    export: Export,
+    _hold: Hold,
+}
+
+impl Read for Held {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.export.read(buffer)
+    }
+}
+
+/// A layer's own directory and those below it, which stay while the layer does.
 struct Stack {
     upper: RootDir,
     lowers: Vec<RootDir>,
+    hold: Hold,
 }
 
 /// `None` unless `base` is the layer directly below `id`, or there is neither.
-fn stack(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Stack>> {
+fn stack(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Stack>> {
     let layout = &home.layout;
     layers::require(layout, "diff", id)?;
     if let Some(base) = base {
@@ -65,9 +82,10 @@ fn stack(home: &Home, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Sta
     if !home.native_diff {
         return Ok(None);
     }
+    let hold = Hold::take(home, "diff", id)?;
     let below = lowers::resolve(layout, id)?;
     if below.first().map(|lower| &lower.layer) != base {
         return Ok(None);
     }
-    Ok(Some(Stack { upper: RootDir::open(layout.diff(id))?, lowers: fill::open_all(below)? }))
+    Ok(Some(Stack { upper: RootDir::open(layout.diff(id))?, lowers: fill::open_all(below)?, hold }))
 }

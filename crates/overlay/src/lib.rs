@@ -11,6 +11,7 @@ mod diff;
 mod driver;
 mod fill;
 mod get;
+mod hold;
 mod home;
 mod layers;
 mod layout;
