@@ -1,13 +1,15 @@
 //! Layers that are read while they are written to.
 
 use std::fs;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use graphdriver_core::MountOptions;
+use graphdriver_archive::IdMaps;
+use graphdriver_core::{ErrorKind, MountOptions};
 
 use crate::content;
-use crate::store::Store;
+use crate::store::{Store, fails};
 
 /// A container goes on running while it is committed: what vanishes in between is left out, and the archive stays whole.
 pub fn diff_while_files_vanish(store: &Store) {
@@ -56,4 +58,28 @@ fn churn(root: &std::path::Path, round: u64) {
         fs::remove_file(dir.join(format!("passing-{index}"))).unwrap();
     }
     fs::remove_dir(&dir).unwrap();
+}
+
+/// Either the layer stays until its diff was read, or the diff says that it is not whole. A short archive that looks whole would be data lost.
+pub fn diff_while_layer_is_removed(store: &Store) {
+    let base = store.create("base", None);
+    let layer = store.create("layer", Some(&base));
+    store.edit(&layer, |root| {
+        for index in 0..100 {
+            fs::write(root.join(format!("file-{index}")), content::bytes(index, 50_000)).unwrap();
+        }
+    });
+    let whole = store.diff(&layer, Some(&base)).len();
+    let mut diff = store.graph().diff(&layer, Some(&base), &IdMaps::default()).unwrap();
+    diff.read_exact(&mut [0; 512]).unwrap();
+    let removed = store.reopen().remove(&layer);
+    let read = diff.read_to_end(&mut Vec::new());
+    if removed.is_err() {
+        fails(removed, ErrorKind::LayerInUse);
+    }
+    assert!(read.is_err() || read.unwrap() + 512 == whole, "the archive is short");
+    drop(diff);
+    if store.graph().exists(&layer).unwrap() {
+        store.remove(&layer);
+    }
 }

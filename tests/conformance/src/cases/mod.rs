@@ -92,6 +92,7 @@ pub const ALL: &[Case] = &[
     case("diff_of_whole_layer", Ordinary, diff_apply::whole_layer),
     case("diff_of_strangers", Ordinary, diff_apply::strangers),
     case("diff_of_live_mount", Ordinary, live::diff_while_files_vanish),
+    case("diff_of_removed_layer", Ordinary, live::diff_while_layer_is_removed),
     case("changes", Ordinary, changes::twenty_files),
     case("changes_by_kind", Ordinary, changes::by_kind),
     case("symlink_target", Ordinary, changes::symlink_target),
