@@ -1,12 +1,16 @@
 //! What a new layer takes from its parent.
 
 use graphdriver_core::{Error, ErrorKind, LayerId, Result};
+use nix::errno::Errno;
 
 use crate::create::DirectoryLook;
 use crate::layers;
 use crate::layout::Layout;
 use crate::link::{self, LinkId};
 use crate::lowers::{self, MAX_LOWERS};
+
+/// How often a parent is read again that was removed and made anew meanwhile.
+const RETRIES: usize = 16;
 
 /// The parent of a layer that is being made.
 #[derive(Debug)]
@@ -23,11 +27,20 @@ impl Parent {
     /// # Errors
     /// `ParentUnknown`; `InvalidArgument` when there would be more layers below a child than the kernel stacks; `Io`.
     pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Self> {
-        Self::try_read(layout, id).map_err(|error| match layers::exists(layout, id) {
-            // It may go while it is read.
-            Ok(false) => unknown(id),
-            _ => error,
-        })
+        let mut read = Self::try_read(layout, id);
+        for _ in 0..RETRIES {
+            match read {
+                Err(error) if has_vanished(&error) => {
+                    if !layers::exists(layout, id)? {
+                        return Err(unknown(id));
+                    }
+                    // It went while it was read, and another one of its name came.
+                    read = Self::try_read(layout, id);
+                }
+                read => return read,
+            }
+        }
+        read
     }
 
     fn try_read(layout: &Layout, id: &LayerId) -> Result<Self> {
@@ -51,6 +64,10 @@ impl Parent {
             layers::exists(layout, &self.id)? && link::read(layout, &self.id)?.as_ref() == Some(&self.link);
         if same { Ok(()) } else { Err(unknown(&self.id)) }
     }
+}
+
+fn has_vanished(error: &Error) -> bool {
+    error.kind() == ErrorKind::LayerUnknown || error.errno() == Some(Errno::ENOENT)
 }
 
 fn unknown(id: &LayerId) -> Error {
