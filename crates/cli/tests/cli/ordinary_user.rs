@@ -24,8 +24,10 @@ impl User {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("home")).unwrap();
         chown(dir.path().join("home"), Some(USER), Some(USER)).unwrap();
-        // Where the program is built, nobody else may be allowed to look.
-        fs::copy(PROGRAM, dir.path().join("graphdriver")).unwrap();
+        // Where the program is built, nobody else may be allowed to look. Copied by another process: a child that another thread of this one starts
+        // meanwhile would hold the copy open for writing, and so "busy" (ETXTBSY).
+        let copy = Command::new("cp").arg(PROGRAM).arg(dir.path().join("graphdriver")).status().unwrap();
+        assert!(copy.success());
         Self { dir }
     }
 
