@@ -1,5 +1,6 @@
 //! A layer's change set as a stream.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -13,12 +14,14 @@ use crate::mount::Mount;
 pub struct LayerDiff {
     stream: Box<dyn Read + Send>,
     mounts: Vec<Mount>,
+    /// Dropped after the stream.
+    guards: Vec<Box<dyn Any + Send>>,
 }
 
 impl LayerDiff {
     /// A stream that needs no mount.
     pub fn new(stream: impl Read + Send + 'static) -> Self {
-        Self { stream: Box::new(stream), mounts: Vec::new() }
+        Self { stream: Box::new(stream), mounts: Vec::new(), guards: Vec::new() }
     }
 
     /// Keeps `mount` until the stream is finished or dropped.
@@ -28,13 +31,22 @@ impl LayerDiff {
         self
     }
 
+    /// Keeps `guard` until the stream is finished or dropped: what lets the layer be removed once it is dropped. Files that vanish are left out of a stream, so that
+    /// without the layer it would be short and look whole.
+    #[must_use]
+    pub fn keeping(mut self, guard: impl Send + 'static) -> Self {
+        self.guards.push(Box::new(guard));
+        self
+    }
+
     /// Ends reading and gives back the mounts.
     ///
     /// # Errors
     /// The first failure of unmounting.
     pub fn finish(self) -> Result<()> {
-        let Self { stream, mounts } = self;
+        let Self { stream, mounts, guards } = self;
         drop(stream);
+        drop(guards);
         mounts.into_iter().map(Mount::unmount).fold(Ok(()), Result::and)
     }
 }

@@ -3,7 +3,6 @@
 //! Possible when the comparison is with the layer's parent: then the upper directory is the change set. For other pairs, and for layers in which other
 //! programs left what only a mount resolves (renamed directories as `redirect_dir` stores them), the answer is `None`.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
 use graphdriver_archive::whiteout::OverlayXattrs;
@@ -32,7 +31,7 @@ pub(crate) fn diff(
         return Ok(None);
     }
     let export = Export::overlay_upper(&stack.upper, stack.lowers, xattrs, options)?;
-    Ok(Some(LayerDiff::new(Held { export, _hold: stack.hold })))
+    Ok(Some(LayerDiff::new(export).keeping(stack.hold)))
 }
 
 /// The changed paths.
@@ -51,18 +50,6 @@ pub(crate) fn changes(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) ->
 pub(crate) fn diff_size(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
     let Some(stack) = stack(home, id, base)? else { return Ok(None) };
     Ok(Some(archive::disk_usage(&stack.upper)?.bytes))
-}
-
-/// The archive of a layer that stays until it was read: files that vanish are left out, so that without the layer it would be short and look whole.
-struct Held {
-    export: Export,
-    _hold: Hold,
-}
-
-impl Read for Held {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.export.read(buffer)
-    }
 }
 
 /// A layer's own directory and those below it, which stay while the layer does.

@@ -4,7 +4,7 @@
 //! since, contents need no comparing, and of the others, no edit is missed.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) fn diff(
     } else {
         Export::tree(&pair.root, options)?
     };
-    Ok(Some(LayerDiff::new(Held { export, _reference: pair.reference })))
+    Ok(Some(LayerDiff::new(export).keeping(pair.reference)))
 }
 
 /// The changed paths, `None` unless `base` is the layer's parent or there is no base.
@@ -82,18 +82,6 @@ impl Pair {
             Some(base) => archive::changes(&self.root, Some(&base.root), &base.options),
         };
         Ok(changes?)
-    }
-}
-
-/// A stream of a layer that stays until its end.
-struct Held {
-    export: Export,
-    _reference: Reference,
-}
-
-impl Read for Held {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.export.read(buffer)
     }
 }
 

@@ -161,7 +161,6 @@ fn failed(call: &'static str, target: &Path, errno: Errno) -> Error {
     match errno {
         Errno::ENODEV => error.detail("the kernel has no overlay file system; its module may be missing"),
         Errno::EPERM => error.detail(NEEDS_PRIVILEGE),
-
         _ => error,
     }
 }
