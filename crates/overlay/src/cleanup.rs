@@ -3,7 +3,6 @@
 use graphdriver_core::Result;
 
 use crate::home::{self, Home};
-use crate::layers;
 use crate::mount;
 
 /// Unmounts what nobody uses and deletes what killed processes left.
@@ -12,9 +11,9 @@ use crate::mount;
 /// The first failure; what can be cleaned is.
 pub(crate) fn cleanup(home: &Home) -> Result<()> {
     let mut first = Ok(());
-    for id in layers::list(&home.layout)? {
-        let merged = home.layout.merged(&id);
-        first = first.and(home.references.reclaim(&id, &merged, || mount::detach(&merged)).map(drop));
+    for layer in home.stores.layers()? {
+        let merged = layer.merged();
+        first = first.and(home.references.reclaim(layer.id(), &merged, || mount::detach(&merged)).map(drop));
     }
-    first.and(home::remove_leftovers(&home.layout).map(drop))
+    first.and(home::remove_leftovers(home.stores.home()).map(drop))
 }

@@ -12,8 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::home::Home;
-use crate::layers;
-use crate::layout::{DIFF, EMPTY, LINK, LOWER, Layout, MERGED, WORK};
+use crate::layout::{DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, WORK};
 use crate::link::{self, LinkId};
 use crate::parent::Parent;
 
@@ -23,6 +22,8 @@ pub(crate) struct Draft {
     temp_dir: TempDir,
     link: LinkId,
     parent: Option<Parent>,
+    /// Where it is to appear.
+    store: Layout,
 }
 
 impl Draft {
@@ -35,10 +36,16 @@ impl Draft {
             let detail = "this driver does not limit the size of layers";
             return Err(Error::new(ErrorKind::NotSupported, "create").detail(detail));
         }
-        let parent = options.parent.as_ref().map(|parent| Parent::read(&home.layout, parent)).transpose()?;
-        let draft = Self { temp_dir: home.temp_dirs.create()?, link: LinkId::random(), parent };
+        let parent = options.parent.as_ref().map(|parent| Parent::read(&home.stores, parent)).transpose()?;
+        let store = home.stores.for_kind(options.kind).clone();
+        let draft = Self { temp_dir: home.temp_dirs.create()?, link: LinkId::random(), parent, store };
         draft.fill(home, options)?;
         Ok(draft)
+    }
+
+    /// The layer below.
+    pub(crate) fn parent(&self) -> Option<&LayerDir> {
+        self.parent.as_ref().map(|parent| &parent.layer)
     }
 
     /// The directory that holds what the layer adds.
@@ -75,20 +82,22 @@ impl Draft {
     /// # Errors
     /// `LayerExists`; `ParentUnknown` when the parent is gone meanwhile; `Io`. Nothing remains.
     pub(crate) fn publish(self, home: &Home, id: &LayerId) -> Result<()> {
-        let layout = &home.layout;
+        let store = &self.store;
+        let layer = store.layer(id);
         let _lock = home.lock()?;
-        make_room(layout, id)?;
+        home.stores.require_absent(id)?;
+        make_room(&layer)?;
         if let Some(parent) = &self.parent {
-            parent.check(layout)?;
+            parent.check()?;
         }
-        link::make(layout, &self.link, id)?;
-        rename_new(&self.path(), &layout.layer(id)).map_err(|errno| {
-            if let Err(error) = link::remove(layout, &self.link) {
+        link::make(store, &self.link, id)?;
+        rename_new(&self.path(), layer.path()).map_err(|errno| {
+            if let Err(error) = link::remove(store, &self.link) {
                 tracing::warn!(error = %error.report(), "the link of a layer that was not made stays");
             }
-            already_there(layout, id, errno)
+            already_there(&layer, errno)
         })?;
-        for dir in [layout.home(), &layout.links()] {
+        for dir in [store.path(), &store.links()] {
             // The layer is there; whether its name survives a power cut right now is all that is in doubt.
             let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);
             if let Err(error) = synced {
@@ -100,26 +109,23 @@ impl Draft {
 }
 
 /// Clears away an empty directory of the layer's name, which a killed process of another program may have left.
-fn make_room(layout: &Layout, id: &LayerId) -> Result<()> {
-    if layers::exists(layout, id)? {
-        return Err(Error::layer_exists("create", id));
+fn make_room(layer: &LayerDir) -> Result<()> {
+    match fs::remove_dir(layer.path()) {
+        Ok(()) => {
+            tracing::info!(layer = %layer.id(), "removed the empty directory of a layer that was never made");
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(already_there(layer, Errno::EEXIST).source(error)),
     }
-    let path = layout.layer(id);
-    match fs::remove_dir(&path) {
-        Ok(()) => tracing::info!(layer = %id, "removed the empty directory of a layer that was never made"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(already_there(layout, id, Errno::EEXIST).source(error)),
-    }
-    Ok(())
 }
 
-fn already_there(layout: &Layout, id: &LayerId, errno: Errno) -> Error {
-    let path = layout.layer(id);
+fn already_there(layer: &LayerDir, errno: Errno) -> Error {
     if !matches!(errno, Errno::EEXIST | Errno::ENOTEMPTY) {
-        return Error::syscall("rename", path, errno);
+        return Error::syscall("rename", layer.path(), errno);
     }
-    let error = Error::layer_exists("create", id).path(path);
-    match layers::exists(layout, id) {
+    let error = Error::layer_exists("create", layer.id()).path(layer.path());
+    match layer.exists() {
         Ok(false) => error.detail("there is an incomplete layer with this id; remove it first"),
         _ => error,
     }

@@ -12,7 +12,6 @@ use graphdriver_core::{Change, IdMaps, LayerDiff, LayerId, Result};
 use crate::fill;
 use crate::hold::Hold;
 use crate::home::Home;
-use crate::layers;
 use crate::lowers;
 
 /// The change set as a tar.
@@ -61,18 +60,17 @@ struct Stack {
 
 /// `None` unless `base` is the layer directly below `id`, or there is neither.
 fn stack(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Stack>> {
-    let layout = &home.layout;
-    layers::require(layout, "diff", id)?;
-    if let Some(base) = base {
-        layers::require(layout, "diff", base)?;
-    }
+    home.stores.require("diff", id)?;
+    let base = base.map(|base| home.stores.require("diff", base)).transpose()?;
     if !home.native_diff {
         return Ok(None);
     }
     let hold = Hold::take(home, "diff", id)?;
-    let below = lowers::resolve(layout, id)?;
-    if below.first().map(|lower| &lower.layer) != base {
+    let layer = hold.layer();
+    let below = lowers::resolve(&home.stores, layer)?;
+    if below.first().map(|lower| &lower.layer) != base.as_ref() || layer.diffs().len() > 1 {
         return Ok(None);
     }
-    Ok(Some(Stack { upper: RootDir::open(layout.diff(id))?, lowers: fill::open_all(below)?, hold }))
+    let lowers = fill::open_all(lowers::directories(&below))?;
+    Ok(Some(Stack { upper: RootDir::open(layer.diff())?, lowers, hold }))
 }

@@ -14,7 +14,7 @@ use graphdriver_core::{
 use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
-use crate::{cleanup, diff, fill, get, layers, lowers, remove, staged, status};
+use crate::{cleanup, diff, fill, get, lowers, remove, staged, status};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -65,7 +65,7 @@ impl Driver for Overlay {
     }
 
     fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {
-        layers::require_absent(&self.home.layout, id)?;
+        self.home.stores.require_absent(id)?;
         Draft::new(&self.home, options)?.publish(&self.home, id)
     }
 
@@ -90,16 +90,16 @@ impl Driver for Overlay {
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        layers::exists(&self.home.layout, id)
+        Ok(self.home.stores.find(id)?.is_some())
     }
 
     fn layers(&self) -> Result<Vec<LayerId>> {
-        layers::list(&self.home.layout)
+        Ok(self.home.stores.layers()?.iter().map(|layer| layer.id().clone()).collect())
     }
 
     fn parent(&self, id: &LayerId) -> Result<Option<LayerId>> {
-        layers::require(&self.home.layout, "find parent of", id)?;
-        lowers::parent(&self.home.layout, id)
+        let layer = self.home.stores.require("find parent of", id)?;
+        Ok(lowers::parent(&self.home.stores, &layer)?.map(|parent| parent.id().clone()))
     }
 
     fn metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>> {
@@ -115,7 +115,7 @@ impl Driver for Overlay {
     }
 
     fn image_stores(&self) -> Vec<PathBuf> {
-        Vec::new()
+        self.home.options.image_stores.clone()
     }
 
     fn native_diff(&self) -> Option<&dyn NativeDiff> {

@@ -10,9 +10,9 @@ use graphdriver_core::{Applied, Error, LayerApplyOptions, LayerId, Result};
 
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
-use crate::layers;
-use crate::layout::{DIFF, Layout};
+use crate::layout::{DIFF, LayerDir};
 use crate::lowers;
+use crate::stores::Stores;
 
 /// Fills the existing layer `id`: unpacks aside, then takes the place of the empty directory. `Ok(None)`, nothing having been read, for
 /// a layer that is mounted or not empty.
@@ -25,20 +25,20 @@ pub(crate) fn apply(
     tar: &mut dyn Read,
     options: &LayerApplyOptions,
 ) -> Result<Option<Applied>> {
-    let layout = &home.layout;
-    layers::require(layout, "apply to", id)?;
-    let diff = layout.diff(id);
-    if home.references.is_mounted(&layout.merged(id))? || !is_empty(&diff)? {
+    let layer = home.stores.require("apply to", id)?;
+    layer.require_own("apply to")?;
+    let diff = layer.diff();
+    if home.references.is_mounted(&layer.merged())? || !is_empty(&diff)? {
         return Ok(None);
     }
     let temp_dir = home.temp_dirs.create()?;
     let aside = temp_dir.path().join(DIFF);
     make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
-    let options = apply_options(home, options, open_all(lowers::resolve(layout, id)?)?);
+    let options = apply_options(home, options, lowers_of(&home.stores, &layer)?);
     let applied = archive::apply(&RootDir::open(&aside)?, tar, &options)?;
-    home.references.while_unused(id, &layout.merged(id), || {
+    home.references.while_unused(id, &layer.merged(), || {
         // It may have been removed while its archive was unpacked.
-        layers::require(layout, "apply to", id)?;
+        layer.require("apply to")?;
         replace_empty(&aside, &diff)
     })?;
     Ok(Some(applied))
@@ -59,15 +59,20 @@ pub(crate) fn apply_options(home: &Home, options: &LayerApplyOptions, lowers: Ve
 }
 
 /// The directories below a child of `parent`, uppermost first.
-pub(crate) fn with_parents(layout: &Layout, parent: &LayerId) -> Result<Vec<RootDir>> {
-    let mut roots = vec![RootDir::open(layout.diff(parent))?];
-    roots.extend(open_all(lowers::resolve(layout, parent)?)?);
+pub(crate) fn with_parents(stores: &Stores, parent: &LayerDir) -> Result<Vec<RootDir>> {
+    let mut roots = open_all(parent.diffs())?;
+    roots.extend(lowers_of(stores, parent)?);
     Ok(roots)
 }
 
-/// The directories of `lowers`, open.
-pub(crate) fn open_all(lowers: Vec<lowers::Lower>) -> Result<Vec<RootDir>> {
-    lowers.into_iter().map(|lower| Ok(RootDir::open(lower.directory)?)).collect()
+/// The directories below the layer, uppermost first.
+pub(crate) fn lowers_of(stores: &Stores, layer: &LayerDir) -> Result<Vec<RootDir>> {
+    open_all(lowers::directories(&lowers::resolve(stores, layer)?))
+}
+
+/// The directories, open.
+pub(crate) fn open_all(directories: impl IntoIterator<Item: AsRef<Path>>) -> Result<Vec<RootDir>> {
+    directories.into_iter().map(|directory| Ok(RootDir::open(directory)?)).collect()
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {

@@ -5,12 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graphdriver_core::{LayerId, MountOptions, Result};
+use graphdriver_core::{Error, LayerId, MountOptions, Result};
 
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
-use crate::layers;
-use crate::layout::EMPTY;
+use crate::layout::LayerDir;
 use crate::lowers::{self, MAX_LOWERS};
 use crate::mount::{self, Attributes, OverlayMount, Upper};
 
@@ -20,12 +19,12 @@ use crate::mount::{self, Attributes, OverlayMount, Upper};
 /// `LayerUnknown`; `InvalidArgument` for mount options that are not known; as [`OverlayMount::attach`].
 pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
     let attributes = Attributes::parse(options.read_only, &options.extra)?;
-    layers::require(&home.layout, "mount", id)?;
-    let merged = home.layout.merged(id);
+    let layer = home.stores.require("mount", id)?;
+    let merged = layer.merged();
     let mount = || {
         // It may have been removed while its lock was waited for.
-        layers::require(&home.layout, "mount", id)?;
-        mount_layer(home, id, options, attributes)
+        layer.require("mount")?;
+        mount_layer(home, &layer, options, attributes)
     };
     home.references.acquire(id, &merged, options.persistent, mount)?;
     Ok(merged)
@@ -36,17 +35,17 @@ pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<P
 /// # Errors
 /// `LayerUnknown`; `InvalidArgument` when nobody holds a reference; `Io` when unmounting failed.
 pub(crate) fn put(home: &Home, id: &LayerId) -> Result<()> {
-    layers::require(&home.layout, "unmount", id)?;
-    let merged = home.layout.merged(id);
+    let merged = home.stores.require("unmount", id)?.merged();
     home.references.release(id, &merged, || mount::detach(&merged))
 }
 
-fn mount_layer(home: &Home, id: &LayerId, options: &MountOptions, attributes: Attributes) -> Result<()> {
-    let layout = &home.layout;
-    let [diff, work, merged, empty] =
-        [layout.diff(id), layout.work(id), layout.merged(id), layout.layer(id).join(EMPTY)];
-    let below = lowers::resolve(layout, id)?;
-    let mut lowers: Vec<Cow<'_, Path>> = below.iter().map(|lower| Cow::from(&lower.directory)).collect();
+fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes: Attributes) -> Result<()> {
+    let [work, merged, empty] = [layer.work(), layer.merged(), layer.empty()];
+    let own = layer.diffs();
+    let (diff, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("mount", layer.id()))?;
+    let below = lowers::resolve(&home.stores, layer)?;
+    let mut lowers: Vec<Cow<'_, Path>> =
+        rotated.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(Cow::from).collect();
     ensure_dir(&merged, home)?;
     // A base layer has nothing below, but the kernel wants something there.
     if lowers.is_empty() {
@@ -55,12 +54,13 @@ fn mount_layer(home: &Home, id: &LayerId, options: &MountOptions, attributes: At
     }
     // Read-only layers need no work directory, and share their upper directory with nobody. Where the layer would be one directory too many
     // below, it stays above, and only the mount is read-only.
-    let upper = if attributes.is_read_only() && lowers.len() < MAX_LOWERS {
-        lowers.insert(0, Cow::from(&diff));
+    let read_only = attributes.is_read_only() || layer.is_foreign();
+    let upper = if read_only && lowers.len() < MAX_LOWERS {
+        lowers.insert(0, Cow::from(diff));
         None
     } else {
         ensure_dir(&work, home)?;
-        Some(Upper { directory: &diff, work: &work })
+        Some(Upper { directory: diff, work: &work })
     };
     let mount = OverlayMount {
         lowers: &lowers,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use graphdriver_core::{LayerId, Result};
 
 use crate::home::Home;
-use crate::layers;
+use crate::layout::LayerDir;
 use crate::mount;
 
 /// A reference to a layer that need not be mounted: while it lives, nobody removes the layer or fills it.
@@ -15,26 +15,29 @@ use crate::mount;
 #[must_use = "dropping the guard lets the layer be removed"]
 pub(crate) struct Hold {
     home: Arc<Home>,
-    id: LayerId,
+    layer: LayerDir,
 }
 
 impl Hold {
     /// # Errors
     /// `LayerUnknown` when there is no such layer; `Io`, `NoSpace` when the reference cannot be recorded.
     pub(crate) fn take(home: &Arc<Home>, operation: &'static str, id: &LayerId) -> Result<Self> {
-        layers::require(&home.layout, operation, id)?;
+        let layer = home.stores.require(operation, id)?;
         // It may have been removed while its lock was waited for.
-        let check = || layers::require(&home.layout, operation, id);
-        home.references.acquire(id, &home.layout.merged(id), false, check)?;
-        Ok(Self { home: Arc::clone(home), id: id.clone() })
+        home.references.acquire(id, &layer.merged(), false, || layer.require(operation))?;
+        Ok(Self { home: Arc::clone(home), layer })
+    }
+
+    pub(crate) fn layer(&self) -> &LayerDir {
+        &self.layer
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let merged = self.home.layout.merged(&self.id);
-        if let Err(error) = self.home.references.release(&self.id, &merged, || mount::detach(&merged)) {
-            tracing::warn!(layer = %self.id, error = %error.report(), "give back the reference of a diff");
+        let (id, merged) = (self.layer.id(), self.layer.merged());
+        if let Err(error) = self.home.references.release(id, &merged, || mount::detach(&merged)) {
+            tracing::warn!(layer = %id, error = %error.report(), "give back the reference of a diff");
         }
     }
 }

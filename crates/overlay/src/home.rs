@@ -11,6 +11,7 @@ use crate::layout::{Layout, TEMP_DIRS};
 use crate::link::{self, LinkId};
 use crate::options::{OverlayOptions, OverlayTuning};
 use crate::probe::{self, Support};
+use crate::stores::Stores;
 
 /// In the run home: who uses which mount.
 const REFERENCES: &str = ".references";
@@ -18,7 +19,7 @@ const REFERENCES: &str = ".references";
 /// A home that is open.
 #[derive(Debug)]
 pub(crate) struct Home {
-    pub(crate) layout: Layout,
+    pub(crate) stores: Stores,
     pub(crate) options: OverlayOptions,
     pub(crate) native_diff: bool,
     pub(crate) support: Support,
@@ -30,34 +31,36 @@ impl Home {
     /// Makes what is missing of the home, removes what killed processes left, and finds out how to mount here.
     pub(crate) fn open(place: &DriverHome, tuning: OverlayTuning) -> Result<Self> {
         let options = OverlayOptions::parse(place.options())?;
-        let layout = Layout::new(place.home().to_owned());
-        if !layout.links().is_dir() {
+        options.check_supported()?;
+        let stores = Stores::new(place, &options);
+        let home = stores.home();
+        if !home.links().is_dir() {
             // A home that cannot be used must not be made: it would count as the driver that was chosen here.
             try_beside(place, tuning)?;
-            make_dirs(&layout.links())?;
+            make_dirs(&home.links())?;
         }
-        let temp_dirs = remove_leftovers(&layout)?;
+        let temp_dirs = remove_leftovers(home)?;
         let support = probe::probe(temp_dirs.create()?.path(), tuning)?;
         let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
         let references = RefCounter::new(Box::new(checker), place.run_home().join(REFERENCES))?;
-        Ok(Self { layout, options, native_diff: tuning.native_diff, support, temp_dirs, references })
+        Ok(Self { stores, options, native_diff: tuning.native_diff, support, temp_dirs, references })
     }
 
     /// Keeps others from adding and removing layers.
     pub(crate) fn lock(&self) -> Result<HomeLock> {
-        HomeLock::exclusive(self.layout.home())
+        HomeLock::exclusive(self.stores.home().path())
     }
 }
 
 /// Removes the links that killed processes left, and then their temporary directories, by which such links are known.
-pub(crate) fn remove_leftovers(layout: &Layout) -> Result<TempDirs> {
-    let temp_dirs = layout.home().join(TEMP_DIRS);
+pub(crate) fn remove_leftovers(store: &Layout) -> Result<TempDirs> {
+    let temp_dirs = store.path().join(TEMP_DIRS);
     let is_empty = fs::read_dir(&temp_dirs).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
-        let _lock = HomeLock::exclusive(layout.home())?;
-        link::remove_dangling(layout)?;
+        let _lock = HomeLock::exclusive(store.path())?;
+        link::remove_dangling(store)?;
     }
-    TempDirs::open(layout.home())
+    TempDirs::open(store.path())
 }
 
 /// Tells whether a driver could be opened with `place`, without making the home.
@@ -65,7 +68,7 @@ pub(crate) fn remove_leftovers(layout: &Layout) -> Result<TempDirs> {
 /// # Errors
 /// As [`probe::probe`]; `InvalidArgument` for wrong options.
 pub(crate) fn probe(place: &DriverHome) -> Result<()> {
-    OverlayOptions::parse(place.options())?;
+    OverlayOptions::parse(place.options())?.check_supported()?;
     try_beside(place, OverlayTuning::default())
 }
 

@@ -1,21 +1,24 @@
-//! Where things are in a home.
+//! Where things are in a store of layers.
 //!
 //! The layout is that of containers/storage's overlay and of Docker's overlay2, whose programs read what is written here:
 //!
 //! ```text
-//! <home>/l/<LINK>          symbolic link to ../<id>/diff, a short name for mount options
-//! <home>/tempdirs/         what is being made or deleted
-//! <home>/<id>/diff/        what the layer adds: the upper directory, or a lower one of its children
-//! <home>/<id>/link         LINK, without a newline
-//! <home>/<id>/lower        the layers below, uppermost first: "l/<LINK>:l/<LINK>..."; none for a base layer
-//! <home>/<id>/work         overlay's own
-//! <home>/<id>/merged/      mount point
-//! <home>/<id>/empty/       lower directory for layers that have none below
+//! <store>/l/<LINK>          symbolic link to ../<id>/diff, a short name for mount options
+//! <store>/tempdirs/         what is being made or deleted
+//! <store>/<id>/diff/        what the layer adds: the upper directory, or a lower one of its children
+//! <store>/<id>/diff1../     what it added before its owners were rewritten, most recent first
+//! <store>/<id>/link         LINK, without a newline
+//! <store>/<id>/lower        the layers below, uppermost first: "l/<LINK>:l/<LINK>..."; none for a base layer
+//! <store>/<id>/work         overlay's own
+//! <store>/<id>/merged/      mount point
+//! <store>/<id>/empty/       lower directory for layers that have none below
 //! ```
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use graphdriver_core::LayerId;
+use graphdriver_core::{Error, ErrorKind, LayerId, Result};
 
 use crate::link::LinkId;
 
@@ -28,43 +31,126 @@ pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
 pub(crate) const EMPTY: &str = "empty";
 
-/// The paths of a home; all absolute.
+/// A directory of layers; all paths are absolute.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    home: PathBuf,
+    path: PathBuf,
+    /// Of a store that is only read: where its layers are mounted.
+    mounts: Option<PathBuf>,
 }
 
 impl Layout {
-    /// `home` is absolute.
-    pub(crate) fn new(home: PathBuf) -> Self {
-        Self { home }
+    /// The store at `path`, an absolute path, whose layers are ours to write.
+    pub(crate) fn own(path: PathBuf) -> Self {
+        Self { path, mounts: None }
     }
 
-    pub(crate) fn home(&self) -> &Path {
-        &self.home
+    /// The store of somebody else at `path`. Nothing is ever written there; its layers are mounted below `mounts`.
+    pub(crate) fn foreign(path: PathBuf, mounts: PathBuf) -> Self {
+        Self { path, mounts: Some(mounts) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.mounts.is_some()
     }
 
     pub(crate) fn links(&self) -> PathBuf {
-        self.home.join(LINKS)
+        self.path.join(LINKS)
     }
 
     pub(crate) fn link(&self, link: &LinkId) -> PathBuf {
         self.links().join(link.as_str())
     }
 
-    pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {
-        self.home.join(id)
+    /// Where the layer `id` is or would be.
+    pub(crate) fn layer(&self, id: &LayerId) -> LayerDir {
+        let path = self.path.join(id);
+        let mounts = self.mounts.as_ref().map_or_else(|| path.clone(), |mounts| mounts.join(id));
+        LayerDir { id: id.clone(), path, mounts, foreign: self.is_foreign() }
+    }
+}
+
+/// Where one layer is; nothing is said of whether it exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LayerDir {
+    id: LayerId,
+    path: PathBuf,
+    /// The directory that holds the mount point.
+    mounts: PathBuf,
+    foreign: bool,
+}
+
+impl LayerDir {
+    pub(crate) fn id(&self) -> &LayerId {
+        &self.id
     }
 
-    pub(crate) fn diff(&self, id: &LayerId) -> PathBuf {
-        self.layer(id).join(DIFF)
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
-    pub(crate) fn merged(&self, id: &LayerId) -> PathBuf {
-        self.layer(id).join(MERGED)
+    /// Whether the layer is somebody else's, not to be written to.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
-    pub(crate) fn work(&self, id: &LayerId) -> PathBuf {
-        self.layer(id).join(WORK)
+    pub(crate) fn diff(&self) -> PathBuf {
+        self.path.join(DIFF)
+    }
+
+    /// The directories that hold what the layer adds, uppermost first: `diff`, then `diff1` and so on, into which
+    /// earlier ones were renamed when owners were rewritten.
+    pub(crate) fn diffs(&self) -> Vec<PathBuf> {
+        let rotated = (1..).map(|number| self.path.join(format!("{DIFF}{number}")));
+        std::iter::once(self.diff()).chain(rotated.take_while(|path| path.is_dir())).collect()
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.path.join(WORK)
+    }
+
+    /// The mount point.
+    pub(crate) fn merged(&self) -> PathBuf {
+        self.mounts.join(MERGED)
+    }
+
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.mounts.join(EMPTY)
+    }
+
+    /// Whether the layer exists: has a `diff` directory, which is the first thing that is seen of a layer and the last that vanishes.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        let diff = self.diff();
+        match fs::metadata(&diff) {
+            Ok(metadata) => Ok(metadata.is_dir()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(false)
+            }
+            Err(error) => Err(Error::io("stat", diff, error)),
+        }
+    }
+
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer.
+    pub(crate) fn require(&self, operation: &'static str) -> Result<()> {
+        if self.exists()? { Ok(()) } else { Err(Error::layer_unknown(operation, &self.id)) }
+    }
+
+    /// # Errors
+    /// `InvalidArgument` for a layer that is not ours to change.
+    pub(crate) fn require_own(&self, operation: &'static str) -> Result<()> {
+        if self.foreign { Err(self.not_ours(operation)) } else { Ok(()) }
+    }
+
+    /// The failure to change a layer of somebody else's store.
+    pub(crate) fn not_ours(&self, operation: &'static str) -> Error {
+        Error::new(ErrorKind::InvalidArgument, operation)
+            .layer(&self.id)
+            .path(&self.path)
+            .detail("the layer belongs to an additional image store, which is only read")
     }
 }

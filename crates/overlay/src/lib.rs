@@ -13,7 +13,7 @@ mod fill;
 mod get;
 mod hold;
 mod home;
-mod layers;
+mod layer_store;
 mod layout;
 mod link;
 mod lowers;
@@ -24,6 +24,7 @@ mod probe;
 mod remove;
 mod staged;
 mod status;
+mod stores;
 
 pub use driver::{DRIVER, Overlay};
 pub use mount::MountApi;

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use graphdriver_core::{Error, ErrorKind, HomeLock, LayerId, Result, write_atomic};
 use rand::Rng;
 
-use crate::layers;
-use crate::layout::{DIFF, LINK, LINKS, Layout, TEMP_DIRS};
+use crate::layout::{DIFF, LINK, LINKS, LayerDir, Layout, TEMP_DIRS};
+use crate::stores::{Stores, layers_of};
 
 /// Length of the names that are made here, and by the peers.
 const LINK_CHARS: usize = 26;
@@ -63,9 +63,9 @@ fn layer_of_target(target: &Path) -> Option<LayerId> {
     id.parse().ok()
 }
 
-/// The `link` file of the layer `id`; `None` when it is lost: missing, empty or garbled.
-pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Option<LinkId>> {
-    let path = layout.layer(id).join(LINK);
+/// The `link` file of the layer; `None` when it is lost: missing, empty or garbled.
+pub(crate) fn read(layer: &LayerDir) -> Result<Option<LinkId>> {
+    let path = layer.path().join(LINK);
     match fs::read(&path) {
         Ok(text) => Ok(LinkId::parse(text.trim_ascii_end())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -74,33 +74,45 @@ pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Option<LinkId>> {
 }
 
 /// The layer's short name: its `link` file, or where that is lost what `l` has for the layer.
-pub(crate) fn find(layout: &Layout, id: &LayerId) -> Result<Option<LinkId>> {
-    if let Some(link) = read(layout, id)? {
+pub(crate) fn find(store: &Layout, layer: &LayerDir) -> Result<Option<LinkId>> {
+    if let Some(link) = read(layer)? {
         return Ok(Some(link));
     }
-    Ok(all(layout)?.into_iter().find(|(_, layer)| layer == id).map(|(link, _)| link))
+    Ok(all(store)?.into_iter().find(|(_, id)| id == layer.id()).map(|(link, _)| link))
 }
 
 /// The short name of an existing layer that gets a child. A lost `link` file is written again, with the name that `l` has for the
 /// layer, or with a new one when it has none.
-pub(crate) fn ensure(layout: &Layout, id: &LayerId) -> Result<LinkId> {
-    if let Some(link) = read(layout, id)? {
+///
+/// # Errors
+/// `LayerUnknown` when the layer is gone meanwhile; `Io` also for a lost file in a store that is not ours to write.
+pub(crate) fn ensure(stores: &Stores, layer: &LayerDir) -> Result<LinkId> {
+    if let Some(link) = read(layer)? {
         return Ok(link);
     }
-    let _lock = HomeLock::exclusive(layout.home())?;
-    layers::require(layout, "find link of", id)?;
-    let link = find(layout, id)?.unwrap_or_else(LinkId::random);
-    tracing::warn!(layer = %id, %link, "the layer's link file is lost; writing it again");
-    let path = layout.layer(id);
-    let dir = fs::File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+    let Some(store) = stores.all().find(|store| store.layer(layer.id()) == *layer) else {
+        return Err(Error::layer_unknown("find link of", layer.id()));
+    };
+    if store.is_foreign() {
+        return find(store, layer)?.ok_or_else(|| {
+            let detail = "the layer's link file is lost, and its store is not ours to mend";
+            Error::new(ErrorKind::Io, "read").path(layer.path().join(LINK)).detail(detail)
+        });
+    }
+    let _lock = HomeLock::exclusive(store.path())?;
+    layer.require("find link of")?;
+    let link = find(store, layer)?.unwrap_or_else(LinkId::random);
+    tracing::warn!(layer = %layer.id(), %link, "the layer's link file is lost; writing it again");
+    let path = layer.path();
+    let dir = fs::File::open(path).map_err(|error| Error::io("open", path, error))?;
     write_atomic(&dir, LINK, link.as_str().as_bytes(), 0o644).map_err(|error| error.path(path.join(LINK)))?;
-    make(layout, &link, id)?;
+    make(store, &link, layer.id())?;
     Ok(link)
 }
 
 /// Makes `l/<link>`, unless it is there.
-pub(crate) fn make(layout: &Layout, link: &LinkId, id: &LayerId) -> Result<()> {
-    let path = layout.link(link);
+pub(crate) fn make(store: &Layout, link: &LinkId, id: &LayerId) -> Result<()> {
+    let path = store.link(link);
     match symlink(target(id), &path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("symlink", path, error)),
         _ => Ok(()),
@@ -108,8 +120,8 @@ pub(crate) fn make(layout: &Layout, link: &LinkId, id: &LayerId) -> Result<()> {
 }
 
 /// Removes `l/<link>`; missing is fine.
-pub(crate) fn remove(layout: &Layout, link: &LinkId) -> Result<()> {
-    let path = layout.link(link);
+pub(crate) fn remove(store: &Layout, link: &LinkId) -> Result<()> {
+    let path = store.link(link);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("unlink", path, error)),
         _ => Ok(()),
@@ -117,17 +129,17 @@ pub(crate) fn remove(layout: &Layout, link: &LinkId) -> Result<()> {
 }
 
 /// Removes the links of layers that a killed process had not yet put in place, or had already put out of sight: those whose `link` file
-/// lies in a temporary directory, and that lead nowhere. The caller holds the home's lock, so nobody is between the two steps.
-pub(crate) fn remove_dangling(layout: &Layout) -> Result<()> {
-    let temp_dirs = layout.home().join(TEMP_DIRS);
+/// lies in a temporary directory, and that lead nowhere. The caller holds the store's lock, so nobody is between the two steps.
+pub(crate) fn remove_dangling(store: &Layout) -> Result<()> {
+    let temp_dirs = store.path().join(TEMP_DIRS);
     for unfinished in subdirectories(&temp_dirs)? {
         for layer in subdirectories(&unfinished)? {
             let Some(link) = fs::read(layer.join(LINK)).ok().and_then(|text| LinkId::parse(&text)) else {
                 continue;
             };
-            let path = layout.link(&link);
+            let path = store.link(&link);
             if fs::symlink_metadata(&path).is_ok() && !path.exists() {
-                remove(layout, &link)?;
+                remove(store, &link)?;
             }
         }
     }
@@ -146,8 +158,8 @@ fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// All links of `l` that have the right form, with their layers.
-fn all(layout: &Layout) -> Result<Vec<(LinkId, LayerId)>> {
-    let links = layout.links();
+fn all(store: &Layout) -> Result<Vec<(LinkId, LayerId)>> {
+    let links = store.links();
     let entries = fs::read_dir(&links).map_err(|error| Error::io("read directory", &links, error))?;
     let parse = |entry: io::Result<fs::DirEntry>| {
         let entry = entry.ok()?;
@@ -160,51 +172,62 @@ fn all(layout: &Layout) -> Result<Vec<(LinkId, LayerId)>> {
 /// Finds layers by their short names.
 #[derive(Debug)]
 pub(crate) struct Links<'a> {
-    layout: &'a Layout,
+    stores: &'a Stores,
     /// The `link` files of all layers; read when the first link is found lost.
-    files: Option<HashMap<LinkId, LayerId>>,
+    files: Option<HashMap<LinkId, (&'a Layout, LayerDir)>>,
 }
 
 impl<'a> Links<'a> {
-    pub(crate) fn new(layout: &'a Layout) -> Self {
-        Self { layout, files: None }
+    pub(crate) fn new(stores: &'a Stores) -> Self {
+        Self { stores, files: None }
     }
 
     /// The layer called `link`. A lost link is found through the layers' `link` files and made again.
     ///
     /// # Errors
     /// `Io` when no layer is called so.
-    pub(crate) fn layer(&mut self, link: &LinkId) -> Result<LayerId> {
-        let path = self.layout.link(link);
-        match fs::read_link(&path) {
-            Ok(target) => layer_of_target(&target).ok_or_else(|| {
-                let detail = format!("the link leads to {target:?}, which is no layer of this home");
-                Error::new(ErrorKind::Io, "find layer").path(&path).detail(detail)
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.restore(link),
-            Err(error) => Err(Error::io("readlink", path, error)),
+    pub(crate) fn layer(&mut self, link: &LinkId) -> Result<LayerDir> {
+        for store in self.stores.all() {
+            let path = store.link(link);
+            match fs::read_link(&path) {
+                Ok(target) => {
+                    let id = layer_of_target(&target).ok_or_else(|| {
+                        let detail = format!("the link leads to {target:?}, which is no layer of this store");
+                        Error::new(ErrorKind::Io, "find layer").path(&path).detail(detail)
+                    })?;
+                    return Ok(store.layer(&id));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("readlink", path, error)),
+            }
         }
+        self.restore(link)
     }
 
-    fn restore(&mut self, link: &LinkId) -> Result<LayerId> {
-        let Some(layer) = self.files()?.get(link).cloned() else {
+    fn restore(&mut self, link: &LinkId) -> Result<LayerDir> {
+        let Some((store, layer)) = self.files()?.get(link).cloned() else {
+            let path = self.stores.home().link(link);
             let detail = format!("the link is lost, and no layer's link file says {LINKS}/{link}");
-            return Err(Error::new(ErrorKind::Io, "find layer").path(self.layout.link(link)).detail(detail));
+            return Err(Error::new(ErrorKind::Io, "find layer").path(path).detail(detail));
         };
-        // On a read-only home the answer is as good.
-        match make(self.layout, link, &layer) {
-            Ok(()) => tracing::info!(%link, %layer, "made a lost link again"),
-            Err(error) => tracing::debug!(%link, %layer, error = %error.report(), "a lost link stays lost"),
+        if !store.is_foreign() {
+            // On a read-only home the answer is as good.
+            match make(store, link, layer.id()) {
+                Ok(()) => tracing::info!(%link, layer = %layer.id(), "made a lost link again"),
+                Err(error) => tracing::debug!(%link, error = %error.report(), "a lost link stays lost"),
+            }
         }
         Ok(layer)
     }
 
-    fn files(&mut self) -> Result<&HashMap<LinkId, LayerId>> {
+    fn files(&mut self) -> Result<&HashMap<LinkId, (&'a Layout, LayerDir)>> {
         if self.files.is_none() {
             let mut files = HashMap::new();
-            for id in layers::list(self.layout)? {
-                if let Some(link) = read(self.layout, &id)? {
-                    files.insert(link, id);
+            for store in self.stores.all() {
+                for layer in layers_of(store)? {
+                    if let Some(link) = read(&layer)? {
+                        files.entry(link).or_insert((store, layer));
+                    }
                 }
             }
             self.files = Some(files);

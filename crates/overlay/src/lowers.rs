@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use graphdriver_core::{Error, ErrorKind, LayerId, Result};
 use nix::errno::Errno;
 
-use crate::layout::{DIFF, LINKS, LOWER, Layout};
+use crate::layout::{DIFF, LINKS, LOWER, LayerDir};
 use crate::link::{LinkId, Links};
+use crate::stores::Stores;
 
 /// As many layers as the kernel stacks in one mount (`OVL_MAX_STACK`), the upper directory not counted.
 pub(crate) const MAX_LOWERS: usize = 500;
@@ -42,10 +43,11 @@ impl LowerEntry {
         }
     }
 
-    fn layer(&self, links: &mut Links<'_>) -> Result<LayerId> {
+    fn layer(&self, stores: &Stores, links: &mut Links<'_>) -> Result<LayerDir> {
         match self {
             Self::Link(link) => links.layer(link),
-            Self::Layer(id) => Ok(id.clone()),
+            // One that is missing is told by its path in the home.
+            Self::Layer(id) => Ok(stores.find(id)?.unwrap_or_else(|| stores.home().layer(id))),
         }
     }
 }
@@ -59,21 +61,22 @@ impl fmt::Display for LowerEntry {
     }
 }
 
-/// What one layer contributes to the mount of a layer above it: a directory.
+/// One layer below another, and what it contributes to a mount of that one.
 ///
 /// Layers that are kept as an image, and have to be mounted to be read, become another form of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lower {
-    pub(crate) layer: LayerId,
-    pub(crate) directory: PathBuf,
+    pub(crate) layer: LayerDir,
+    /// Uppermost first; more than one where owners have been rewritten.
+    pub(crate) directories: Vec<PathBuf>,
 }
 
 /// The entries of the layer's `lower` file, uppermost first; none for a base layer.
 ///
 /// # Errors
 /// `Io` when the file cannot be read or understood.
-pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Vec<LowerEntry>> {
-    let (path, text) = contents(layout, id)?;
+pub(crate) fn read(layer: &LayerDir) -> Result<Vec<LowerEntry>> {
+    let (path, text) = contents(layer)?;
     parse(&text).map_err(|entry| malformed(&path, &entry))
 }
 
@@ -81,16 +84,16 @@ pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Vec<LowerEntry>> {
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn first(layout: &Layout, id: &LayerId) -> Result<Option<LowerEntry>> {
-    let (path, text) = contents(layout, id)?;
+pub(crate) fn first(layer: &LayerDir) -> Result<Option<LowerEntry>> {
+    let (path, text) = contents(layer)?;
     let first = text.split(|byte| *byte == b':').next().unwrap_or_default();
     let entries = parse(first).map_err(|entry| malformed(&path, &entry))?;
     Ok(entries.into_iter().next())
 }
 
 /// The contents of a `lower` file for a child of `parent`, and how many layers it names.
-pub(crate) fn for_child(layout: &Layout, parent: &LayerId, link: &LinkId) -> Result<(String, usize)> {
-    let below = read(layout, parent)?;
+pub(crate) fn for_child(parent: &LayerDir, link: &LinkId) -> Result<(String, usize)> {
+    let below = read(parent)?;
     let mut text = format!("{LINKS}/{link}");
     for entry in &below {
         text.push(':');
@@ -100,31 +103,35 @@ pub(crate) fn for_child(layout: &Layout, parent: &LayerId, link: &LinkId) -> Res
 }
 
 /// The direct parent of the layer; `None` for a base layer.
-pub(crate) fn parent(layout: &Layout, id: &LayerId) -> Result<Option<LayerId>> {
-    first(layout, id)?.map(|entry| entry.layer(&mut Links::new(layout))).transpose()
+pub(crate) fn parent(stores: &Stores, layer: &LayerDir) -> Result<Option<LayerDir>> {
+    first(layer)?.map(|entry| entry.layer(stores, &mut Links::new(stores))).transpose()
 }
 
 /// Every layer below, uppermost first.
 ///
 /// # Errors
 /// `Io` naming the layer that is missing.
-pub(crate) fn resolve(layout: &Layout, id: &LayerId) -> Result<Vec<Lower>> {
-    let mut links = Links::new(layout);
-    let below = read(layout, id)?;
-    below.iter().map(|entry| open(layout, entry.layer(&mut links)?)).collect()
+pub(crate) fn resolve(stores: &Stores, layer: &LayerDir) -> Result<Vec<Lower>> {
+    let mut links = Links::new(stores);
+    read(layer)?.iter().map(|entry| open(entry.layer(stores, &mut links)?)).collect()
 }
 
-fn open(layout: &Layout, layer: LayerId) -> Result<Lower> {
-    let directory = layout.diff(&layer);
-    match fs::metadata(&directory) {
-        Ok(metadata) if metadata.is_dir() => Ok(Lower { layer, directory }),
-        Ok(_) => Err(Error::syscall("open lower layer", directory, Errno::ENOTDIR)),
-        Err(error) => Err(Error::io("open lower layer", directory, error)),
+/// The directories of `lowers`, uppermost first.
+pub(crate) fn directories(lowers: &[Lower]) -> impl Iterator<Item = &Path> {
+    lowers.iter().flat_map(|lower| &lower.directories).map(PathBuf::as_path)
+}
+
+fn open(layer: LayerDir) -> Result<Lower> {
+    let diff = layer.diff();
+    match fs::metadata(&diff) {
+        Ok(metadata) if metadata.is_dir() => Ok(Lower { directories: layer.diffs(), layer }),
+        Ok(_) => Err(Error::syscall("open lower layer", diff, Errno::ENOTDIR)),
+        Err(error) => Err(Error::io("open lower layer", diff, error)),
     }
 }
 
-fn contents(layout: &Layout, id: &LayerId) -> Result<(PathBuf, Vec<u8>)> {
-    let path = layout.layer(id).join(LOWER);
+fn contents(layer: &LayerDir) -> Result<(PathBuf, Vec<u8>)> {
+    let path = layer.path().join(LOWER);
     match fs::read(&path) {
         Ok(text) => Ok((path, text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path, Vec::new())),

@@ -1,32 +1,140 @@
 //! What can be set about the driver.
 
-use graphdriver_core::{DriverOption, Result};
+use std::path::PathBuf;
 
+use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
+
+use crate::layer_store::LayerStore;
 use crate::mount::MountApi;
 
 /// The keys that are known.
-const KNOWN: [&str; 1] = ["ignore_chown_errors"];
+const KNOWN: [&str; 13] = [
+    "additionalimagestore",
+    "additionallayerstore",
+    "force_mask",
+    "ignore_chown_errors",
+    "imagestore",
+    "inodes",
+    "mount_program",
+    "mountopt",
+    "override_kernel_check",
+    "size",
+    "skip_mount_home",
+    "sync",
+    "use_composefs",
+];
 
-/// The options of the driver, as given by `overlay.KEY=VALUE`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The options of the driver, as given by `overlay.KEY=VALUE`. The last of several values counts, but stores add up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent options, each asked for by name")]
 pub(crate) struct OverlayOptions {
+    /// Mount options for every mount, in the order given.
+    pub(crate) mount_options: Vec<String>,
+    /// Limits of read-write layers that are created without their own.
+    pub(crate) quota: Quota,
+    /// Roots of other homes whose layers are used, not written.
+    pub(crate) image_stores: Vec<PathBuf>,
+    /// Directories in which other programs show layers.
+    pub(crate) layer_stores: Vec<LayerStore>,
+    /// Keep a layer's metadata in an EROFS image, its contents by digest.
+    pub(crate) use_composefs: bool,
+    /// The program that mounts instead of the kernel.
+    pub(crate) mount_program: Option<PathBuf>,
+    /// Accepted for containers/storage's sake: the home is never mounted on itself here.
+    pub(crate) skip_mount_home: bool,
     /// Keep the calling process's ids where the owner of a file cannot be set: for user namespaces with a single id.
     pub(crate) ignore_chown_errors: bool,
+    /// Mode of every file on disk, the real one being noted in an attribute.
+    pub(crate) force_mask: Option<u32>,
+    /// Whether contents are flushed before a filled layer counts as complete.
+    pub(crate) sync: SyncMode,
 }
 
 impl OverlayOptions {
     /// # Errors
-    /// `InvalidArgument` for a key that is not known, naming those that are, and for a value that does not fit.
+    /// `InvalidArgument` for a key that is not known, naming those that are, and for a value that does not fit; `Io` for a store or program
+    /// that cannot be looked at.
     pub(crate) fn parse(options: &[DriverOption]) -> Result<Self> {
         let mut parsed = Self::default();
         for option in options {
-            match option.key() {
-                "ignore_chown_errors" => parsed.ignore_chown_errors = option.parse_bool()?,
-                _ => return Err(option.unknown(&KNOWN)),
-            }
+            parsed.set(option)?;
         }
         Ok(parsed)
     }
+
+    fn set(&mut self, option: &DriverOption) -> Result<()> {
+        match option.key() {
+            "additionallayerstore" => self.layer_stores.extend(LayerStore::parse_list(option)?),
+            "force_mask" => self.force_mask = parse_mask(option)?,
+            "ignore_chown_errors" => self.ignore_chown_errors = option.parse_bool()?,
+            "imagestore" | "additionalimagestore" => self.image_stores.extend(option.parse_dirs()?),
+            "inodes" => self.quota.inodes = Some(option.parse_u64()?),
+            "mount_program" => self.mount_program = parse_program(option)?,
+            "mountopt" => self.mount_options = option.list().map(str::to_owned).collect(),
+            "override_kernel_check" => {
+                option.parse_bool()?;
+                tracing::warn!(
+                    "override_kernel_check has no effect: what the kernel can do is found by trying"
+                );
+            }
+            "size" => self.quota.bytes = Some(option.parse_size()?),
+            "skip_mount_home" => self.skip_mount_home = option.parse_bool()?,
+            "sync" => self.sync = option.parse_sync_mode()?,
+            "use_composefs" => self.use_composefs = option.parse_bool()?,
+            _ => return Err(option.unknown(&KNOWN)),
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// `NotSupported` for what is known but cannot be had.
+    pub(crate) fn check_supported(&self) -> Result<()> {
+        let missing = [
+            ("mountopt", !self.mount_options.is_empty()),
+            ("size and inodes", !self.quota.is_unlimited()),
+            ("additionallayerstore", !self.layer_stores.is_empty()),
+            ("use_composefs", self.use_composefs),
+            ("mount_program", self.mount_program.is_some()),
+            ("force_mask", self.force_mask.is_some()),
+            ("sync=filesystem", self.sync != SyncMode::None),
+        ];
+        match missing.into_iter().find(|(_, wanted)| *wanted) {
+            Some((key, _)) => {
+                let detail = format!("the option {key} cannot be had yet");
+                Err(Error::new(ErrorKind::NotSupported, "open").detail(detail))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// `shared`, `private`, or an octal mode; nothing for none.
+fn parse_mask(option: &DriverOption) -> Result<Option<u32>> {
+    match option.value() {
+        "" => Ok(None),
+        "shared" => Ok(Some(0o755)),
+        "private" => Ok(Some(0o700)),
+        text => match u32::from_str_radix(text, 8) {
+            Ok(mask) if mask <= 0o7777 => Ok(Some(mask)),
+            _ => Err(option.invalid_value("is neither shared, private nor an octal mode")),
+        },
+    }
+}
+
+/// A program that exists, by its absolute path; nothing for none.
+fn parse_program(option: &DriverOption) -> Result<Option<PathBuf>> {
+    if option.value().is_empty() {
+        return Ok(None);
+    }
+    let path = PathBuf::from(option.value());
+    if !path.is_absolute() {
+        return Err(option.invalid_value("is not absolute").path(path));
+    }
+    let metadata = path.metadata().map_err(|error| Error::io("stat", &path, error))?;
+    if !metadata.is_file() {
+        return Err(option.invalid_value("is no program").path(path));
+    }
+    Ok(Some(path))
 }
 
 /// Choices that the driver otherwise makes by itself, for tests that want each of them.
@@ -47,8 +155,6 @@ impl Default for OverlayTuning {
 
 #[cfg(test)]
 mod tests {
-    use graphdriver_core::ErrorKind;
-
     use super::*;
 
     fn parse(texts: &[&str]) -> Result<OverlayOptions> {
@@ -56,22 +162,113 @@ mod tests {
         OverlayOptions::parse(&options)
     }
 
+    fn store(path: &str, with_reference: bool) -> LayerStore {
+        LayerStore { path: path.into(), with_reference }
+    }
+
     #[test]
-    fn known_options() {
-        assert_eq!(parse(&[]).unwrap(), OverlayOptions::default());
-        for text in
-            ["overlay.ignore_chown_errors=true", "overlay2.ignore_chown_errors=1", "ignore_chown_errors=T"]
-        {
-            assert!(parse(&[text]).unwrap().ignore_chown_errors, "{text}");
+    fn valid_values() {
+        let none = OverlayOptions::default;
+        let quota = |bytes, inodes| OverlayOptions { quota: Quota { bytes, inodes }, ..none() };
+        let table = [
+            (
+                "mountopt=nodev,metacopy=on",
+                OverlayOptions {
+                    mount_options: vec!["nodev".to_owned(), "metacopy=on".to_owned()],
+                    ..none()
+                },
+            ),
+            ("mountopt=", none()),
+            ("size=50kb", quota(Some(51_200), None)),
+            ("size=10G", quota(Some(10 << 30), None)),
+            ("size=0", quota(Some(0), None)),
+            ("inodes=1000", quota(None, Some(1000))),
+            (
+                "imagestore=/usr,/etc",
+                OverlayOptions { image_stores: vec!["/usr".into(), "/etc".into()], ..none() },
+            ),
+            ("additionalimagestore=/usr", OverlayOptions { image_stores: vec!["/usr".into()], ..none() }),
+            ("imagestore=", none()),
+            (
+                "additionallayerstore=/usr",
+                OverlayOptions { layer_stores: vec![store("/usr", false)], ..none() },
+            ),
+            (
+                "additionallayerstore=/usr:ref,/etc",
+                OverlayOptions { layer_stores: vec![store("/usr", true), store("/etc", false)], ..none() },
+            ),
+            ("use_composefs=true", OverlayOptions { use_composefs: true, ..none() }),
+            ("mount_program=/bin/sh", OverlayOptions { mount_program: Some("/bin/sh".into()), ..none() }),
+            ("mount_program=", none()),
+            ("skip_mount_home=true", OverlayOptions { skip_mount_home: true, ..none() }),
+            ("ignore_chown_errors=T", OverlayOptions { ignore_chown_errors: true, ..none() }),
+            ("force_mask=shared", OverlayOptions { force_mask: Some(0o755), ..none() }),
+            ("force_mask=private", OverlayOptions { force_mask: Some(0o700), ..none() }),
+            ("force_mask=0750", OverlayOptions { force_mask: Some(0o750), ..none() }),
+            ("sync=filesystem", OverlayOptions { sync: SyncMode::Filesystem, ..none() }),
+            ("sync=none", none()),
+            ("override_kernel_check=true", none()),
+        ];
+        for (text, expected) in table {
+            for prefix in ["", ".", "overlay.", "overlay2."] {
+                let text = format!("{prefix}{text}");
+                assert_eq!(parse(&[&text]).unwrap(), expected, "{text}");
+            }
         }
-        assert!(!parse(&["ignore_chown_errors=1", "ignore_chown_errors=0"]).unwrap().ignore_chown_errors);
+    }
+
+    #[test]
+    fn invalid_values() {
+        let table = [
+            ("size=many", "is no size"),
+            ("size=-1", "is no size"),
+            ("inodes=many", "is no number"),
+            ("inodes=-1", "is no number"),
+            ("imagestore=usr", "is not absolute"),
+            ("imagestore=/nonexistent", "/nonexistent"),
+            ("additionalimagestore=/etc/passwd", "is not a directory"),
+            ("additionallayerstore=usr", "is not absolute"),
+            ("additionallayerstore=/nonexistent", "/nonexistent"),
+            ("additionallayerstore=/etc/passwd", "is not a directory"),
+            ("additionallayerstore=/usr:ref:ref", "has ref twice"),
+            ("additionallayerstore=/usr:mode", "\"mode\""),
+            ("use_composefs=maybe", "is neither true nor false"),
+            ("mount_program=/nonexistent", "/nonexistent"),
+            ("mount_program=sh", "is not absolute"),
+            ("mount_program=/usr", "is no program"),
+            ("skip_mount_home=2", "is neither true nor false"),
+            ("ignore_chown_errors=yes", "is neither true nor false"),
+            ("force_mask=public", "octal mode"),
+            ("force_mask=0999", "octal mode"),
+            ("force_mask=10000", "octal mode"),
+            ("sync=all", "is no sync mode"),
+            ("override_kernel_check=perhaps", "is neither true nor false"),
+        ];
+        for (text, part) in table {
+            let error = parse(&[text]).unwrap_err();
+            let message = error.report().to_string();
+            assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Io), "{message}");
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_last_value_counts_and_stores_add_up() {
+        let options = parse(&["ignore_chown_errors=1", "ignore_chown_errors=0", "size=1", "overlay.size=2"]);
+        assert_eq!(
+            options.unwrap(),
+            OverlayOptions { quota: Quota { bytes: Some(2), inodes: None }, ..OverlayOptions::default() }
+        );
+        let options = parse(&["imagestore=/usr", "additionalimagestore=/etc"]).unwrap();
+        assert_eq!(options.image_stores, [PathBuf::from("/usr"), PathBuf::from("/etc")]);
     }
 
     #[test]
     fn others_are_errors_that_name_the_known_ones() {
         let error = parse(&["overlay.ignore_chown_error=true"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(error.to_string().ends_with("known options are: ignore_chown_errors"), "{error}");
-        assert_eq!(parse(&["ignore_chown_errors=yes"]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        for key in KNOWN {
+            assert!(error.to_string().contains(key), "{error}");
+        }
     }
 }

@@ -4,10 +4,10 @@ use graphdriver_core::{Error, ErrorKind, LayerId, Result};
 use nix::errno::Errno;
 
 use crate::create::DirectoryLook;
-use crate::layers;
-use crate::layout::Layout;
+use crate::layout::LayerDir;
 use crate::link::{self, LinkId};
 use crate::lowers::{self, MAX_LOWERS};
+use crate::stores::Stores;
 
 /// How often a parent is read again that was removed and made anew meanwhile.
 const RETRIES: usize = 16;
@@ -15,7 +15,7 @@ const RETRIES: usize = 16;
 /// The parent of a layer that is being made.
 #[derive(Debug)]
 pub(crate) struct Parent {
-    id: LayerId,
+    pub(crate) layer: LayerDir,
     link: LinkId,
     /// The contents of its children's `lower` files.
     pub(crate) lower: String,
@@ -26,16 +26,16 @@ pub(crate) struct Parent {
 impl Parent {
     /// # Errors
     /// `ParentUnknown`; `InvalidArgument` when there would be more layers below a child than the kernel stacks; `Io`.
-    pub(crate) fn read(layout: &Layout, id: &LayerId) -> Result<Self> {
-        let mut read = Self::try_read(layout, id);
+    pub(crate) fn read(stores: &Stores, id: &LayerId) -> Result<Self> {
+        let mut read = Self::try_read(stores, id);
         for _ in 0..RETRIES {
             match read {
                 Err(error) if has_vanished(&error) => {
-                    if !layers::exists(layout, id)? {
+                    if stores.find(id)?.is_none() {
                         return Err(unknown(id));
                     }
                     // It went while it was read, and another one of its name came.
-                    read = Self::try_read(layout, id);
+                    read = Self::try_read(stores, id);
                 }
                 read => return read,
             }
@@ -43,26 +43,31 @@ impl Parent {
         read
     }
 
-    fn try_read(layout: &Layout, id: &LayerId) -> Result<Self> {
-        layers::require(layout, "find parent", id)?;
-        let link = link::ensure(layout, id)?;
-        let (lower, count) = lowers::for_child(layout, id, &link)?;
+    fn try_read(stores: &Stores, id: &LayerId) -> Result<Self> {
+        let layer = stores.require("find parent", id)?;
+        let link = link::ensure(stores, &layer)?;
+        let (lower, count) = lowers::for_child(&layer, &link)?;
         if count > MAX_LOWERS {
             let detail =
                 format!("{count} layers below; the kernel stacks {MAX_LOWERS}, so it could not be mounted");
             return Err(Error::new(ErrorKind::InvalidArgument, "create").detail(detail));
         }
-        Ok(Self { id: id.clone(), link, lower, look: DirectoryLook::of(&layout.diff(id))? })
+        let look = DirectoryLook::of(&layer.diff())?;
+        Ok(Self { layer, link, lower, look })
     }
 
-    /// Makes sure that the parent is there still, and is the same: a layer of that id that was made since has another link. The caller holds the home's lock.
+    /// Makes sure that the parent is there still, and is the same: a layer of that id that was made since has another link. The caller holds the store's lock.
     ///
     /// # Errors
     /// `ParentUnknown`; `Io`.
-    pub(crate) fn check(&self, layout: &Layout) -> Result<()> {
-        let same =
-            layers::exists(layout, &self.id)? && link::read(layout, &self.id)?.as_ref() == Some(&self.link);
-        if same { Ok(()) } else { Err(unknown(&self.id)) }
+    pub(crate) fn check(&self) -> Result<()> {
+        let same = self.layer.exists()?
+            && match link::read(&self.layer)? {
+                Some(link) => link == self.link,
+                // Lost where it is not ours to mend.
+                None => self.layer.is_foreign(),
+            };
+        if same { Ok(()) } else { Err(unknown(self.layer.id())) }
     }
 }
 

@@ -5,40 +5,50 @@ use std::fs;
 use graphdriver_core::{DeferredRemoval, Error, ErrorKind, LayerId, Result};
 
 use crate::home::Home;
-use crate::layers;
-use crate::layout::Layout;
+use crate::layout::{LayerDir, Layout};
 use crate::link::{self, LinkId};
 use crate::lowers;
+use crate::stores::Stores;
 
 /// Takes the layer out of sight. A directory of its name that is no complete layer goes too.
 ///
 /// # Errors
 /// `LayerUnknown`; `LayerInUse` while it is mounted, or another layer lies on it; `Io`.
 pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
-    let layout = &home.layout;
     let temp_dir = home.temp_dirs.create()?;
     let _lock = home.lock()?;
-    let is_dir = fs::symlink_metadata(layout.layer(id)).is_ok_and(|metadata| metadata.is_dir());
-    if !is_dir {
-        return Err(Error::layer_unknown("remove", id));
-    }
-    let link = link::find(layout, id)?;
-    if let Some(child) = child_of(layout, id, link.as_ref())? {
-        let detail = format!("layer {child} lies on it");
+    let (store, layer) = find(&home.stores, id)?;
+    let link = link::find(store, &layer)?;
+    if let Some(child) = child_of(&home.stores, &layer, link.as_ref())? {
+        let detail = format!("layer {} lies on it", child.id());
         return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(id).detail(detail));
     }
-    home.references.while_unused(id, &layout.merged(id), || temp_dir.take_in(&layout.layer(id)))?;
+    home.references.while_unused(id, &layer.merged(), || temp_dir.take_in(layer.path()))?;
     if let Some(link) = link {
-        link::remove(layout, &link)?;
+        link::remove(store, &link)?;
     }
     Ok(DeferredRemoval::new(move || temp_dir.delete()))
 }
 
+/// What is there of the layer, complete or not, in a store of ours.
+fn find<'a>(stores: &'a Stores, id: &LayerId) -> Result<(&'a Layout, LayerDir)> {
+    let is_dir =
+        |layer: &LayerDir| fs::symlink_metadata(layer.path()).is_ok_and(|metadata| metadata.is_dir());
+    let mut ours = stores.own().map(|store| (store, store.layer(id)));
+    if let Some(found) = ours.find(|(_, layer)| is_dir(layer)) {
+        return Ok(found);
+    }
+    match stores.find(id)? {
+        Some(foreign) => Err(foreign.not_ours("remove")),
+        None => Err(Error::layer_unknown("remove", id)),
+    }
+}
+
 /// A layer whose direct parent is `id`; the layers on that one name it too, but are not needed to tell.
-fn child_of(layout: &Layout, id: &LayerId, link: Option<&LinkId>) -> Result<Option<LayerId>> {
-    for other in layers::list(layout)? {
-        let parent = lowers::first(layout, &other)?;
-        if parent.is_some_and(|parent| parent.names(id, link)) {
+fn child_of(stores: &Stores, layer: &LayerDir, link: Option<&LinkId>) -> Result<Option<LayerDir>> {
+    for other in stores.layers()? {
+        let parent = lowers::first(&other)?;
+        if parent.is_some_and(|parent| parent.names(layer.id(), link)) {
             return Ok(Some(other));
         }
     }

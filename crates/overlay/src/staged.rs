@@ -29,8 +29,8 @@ pub(crate) fn stage(
     options: &LayerApplyOptions,
 ) -> Result<Staged> {
     let draft = Draft::new(home, create)?;
-    let lowers = match &create.parent {
-        Some(parent) => fill::with_parents(&home.layout, parent)?,
+    let lowers = match draft.parent() {
+        Some(parent) => fill::with_parents(&home.stores, parent)?,
         None => Vec::new(),
     };
     let root = archive::RootDir::open(draft.diff())?;

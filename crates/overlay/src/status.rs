@@ -1,14 +1,13 @@
 //! What can be told about the driver and its layers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, RootDir};
-use graphdriver_core::{Capabilities, DiskUsage, LayerId, Result};
+use graphdriver_core::{Capabilities, DiskUsage, Error, LayerId, Result};
 
 use crate::home::Home;
-use crate::layers;
 use crate::lowers;
 use crate::mount::MountApi;
 
@@ -48,24 +47,31 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
 
 /// The directories of a layer.
 pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, String>> {
-    let layout = &home.layout;
-    layers::require(layout, "describe", id)?;
+    let layer = home.stores.require("describe", id)?;
     let text = |path: &Path| path.display().to_string();
+    let own = layer.diffs();
+    let (upper, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("describe", id))?;
     let mut metadata = BTreeMap::from([
-        ("WorkDir".to_owned(), text(&layout.work(id))),
-        ("MergedDir".to_owned(), text(&layout.merged(id))),
-        ("UpperDir".to_owned(), text(&layout.diff(id))),
+        ("WorkDir".to_owned(), text(&layer.work())),
+        ("MergedDir".to_owned(), text(&layer.merged())),
+        ("UpperDir".to_owned(), text(upper)),
     ]);
-    let below = lowers::resolve(layout, id)?;
-    if !below.is_empty() {
-        let directories: Vec<_> = below.iter().map(|lower| text(&lower.directory)).collect();
-        metadata.insert("LowerDir".to_owned(), directories.join(":"));
+    let below = lowers::resolve(&home.stores, &layer)?;
+    let lower: Vec<_> =
+        rotated.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(text).collect();
+    if !lower.is_empty() {
+        metadata.insert("LowerDir".to_owned(), lower.join(":"));
     }
     Ok(metadata)
 }
 
-/// What the layer's own directory holds.
+/// What the layer's own directories hold.
 pub(crate) fn usage(home: &Home, id: &LayerId) -> Result<DiskUsage> {
-    layers::require(&home.layout, "measure", id)?;
-    Ok(archive::disk_usage(&RootDir::open(home.layout.diff(id))?)?)
+    let mut usage = DiskUsage::default();
+    for directory in home.stores.require("measure", id)?.diffs() {
+        let part = archive::disk_usage(&RootDir::open(directory)?)?;
+        usage.bytes += part.bytes;
+        usage.inodes += part.inodes;
+    }
+    Ok(usage)
 }

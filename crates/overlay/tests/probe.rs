@@ -59,7 +59,7 @@ fn a_file_system_without_attributes_is_refused() {
 fn unknown_options_are_refused_before_anything_is_made() {
     let store = Store::new();
     let options = OpenOptions::new(store.root(), store.root().join("run"))
-        .with_options(["overlay.mountopt=nodev".parse().unwrap()]);
+        .with_options(["overlay.mountoption=nodev".parse().unwrap()]);
     let place = DriverHome::new("overlay", &options).unwrap();
     for error in [(DRIVER.probe)(&place).unwrap_err(), (DRIVER.open)(&place).unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
