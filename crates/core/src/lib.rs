@@ -33,7 +33,9 @@ pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions
 pub use error::{Error, ErrorKind, Result};
 pub use fs_magic::{FsMagic, fs_magic, fs_magic_of_fd};
 pub use graph::Graph;
-pub use graphdriver_archive::{Applied, Change, ChangeKind, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner};
+pub use graphdriver_archive::{
+    Applied, Change, ChangeKind, DedupHash, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner,
+};
 pub use home_lock::HomeLock;
 pub use layer_diff::LayerDiff;
 pub use layer_id::LayerId;
@@ -43,7 +45,7 @@ pub use mount_check::{FsMagicChecker, MountChecker, MountInfoChecker};
 pub use mounting::{context_option, make_private, unmount_lazily};
 pub use options::DriverOption;
 pub use powers::{
-    AdditionalLayer, AdditionalLayers, Dedup, DedupHash, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
+    AdditionalLayer, AdditionalLayers, Dedup, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
     StagedApply, StagedLayer,
 };
 pub use ref_counter::RefCounter;

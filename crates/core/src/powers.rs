@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use graphdriver_archive::{Applied, Change, IdMaps};
+use graphdriver_archive::{Applied, Change, DedupHash, IdMaps};
 
 use crate::driver::CreateOptions;
 use crate::error::Result;
@@ -166,18 +166,4 @@ pub trait Dedup: Send + Sync {
     /// # Errors
     /// `LayerUnknown`.
     fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>>;
-}
-
-/// By what candidates for sharing are found; the kernel compares bytes in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[doc(alias = "DedupOptions")]
-#[doc(alias = "DedupHashMethod")]
-pub enum DedupHash {
-    /// CRC-64 of the contents.
-    Crc,
-    /// Size only.
-    #[default]
-    Size,
-    /// SHA-256 of the contents.
-    Sha256,
 }

@@ -20,6 +20,8 @@
 //! | [`dents`] | getdents64 |
 //! | [`file_type`] | the seven kinds of file, from `d_type` or `st_mode` |
 //! | [`clone_file`](mod@clone_file) | the FICLONE ioctl |
+//! | [`dedupe_range`](mod@dedupe_range) | the FIDEDUPERANGE ioctl |
+//! | [`extents`](mod@extents) | the FIEMAP ioctl |
 //! | [`ofd_lock`] | open file description locks |
 //! | [`capability`] | capget |
 //! | [`umask`] | the process's file mode creation mask |
@@ -27,7 +29,9 @@
 
 pub mod capability;
 pub mod clone_file;
+pub mod dedupe_range;
 pub mod dents;
+pub mod extents;
 pub mod file_type;
 pub mod mount_api;
 pub mod mount_point;
@@ -42,5 +46,7 @@ mod syscall;
 mod test_dir;
 
 pub use clone_file::clone_file;
+pub use dedupe_range::dedupe_range;
+pub use extents::extents;
 pub use file_type::FileType;
 pub use statx::{Statx, StatxMask, statx};
