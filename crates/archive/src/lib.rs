@@ -27,7 +27,9 @@ mod xattrs;
 
 pub use apply::{Applied, ApplyOptions, WhiteoutMode, apply};
 pub use change::{Change, ChangeKind};
-pub use changes::{CompareOptions, ContentCheck, aufs_changes, changes, changes_size, overlay_changes};
+pub use changes::{
+    CompareOptions, ContentCheck, aufs_changes, changes, changes_size, fuse_overlay_changes, overlay_changes,
+};
 pub use chown::{chown_root, chown_tree};
 pub use copy::{CopyMethod, CopyOptions, copy_tree};
 pub use dedup::{DedupHash, dedup};

@@ -20,6 +20,8 @@ pub(crate) enum LayerForm {
     Overlay(OverlayXattrs),
     /// `.wh.` files.
     Aufs,
+    /// As fuse-overlayfs has it: either of the above, and an xattr in any of three namespaces.
+    Fuse,
 }
 
 /// What a directory's mark says about the layers below.
@@ -43,14 +45,26 @@ impl LayerForm {
                 Ok(_) | Err(Errno::EOPNOTSUPP) => Ok(OpaqueMark::None),
                 Err(errno) => Err(errno),
             },
-            Self::Aufs => Ok(match exists(dir, whiteout::OPAQUE)? {
-                Some(_) => OpaqueMark::Opaque,
-                None => OpaqueMark::None,
-            }),
+            Self::Aufs => opaque_file(dir),
+            Self::Fuse => {
+                for name in whiteout::FUSE_OPAQUE {
+                    match xattr::fget(dir, name) {
+                        Ok(Some(value)) if value == b"y" => return Ok(OpaqueMark::Opaque),
+                        Ok(_) | Err(Errno::EOPNOTSUPP) => {}
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                opaque_file(dir)
+            }
         }
     }
 
-    /// Whether the entry `name` of `dir` is a whiteout in the kernel's form; in AUFS form the name alone tells.
+    /// Whether an entry is a whiteout by its name, `.wh.<name>`.
+    pub(crate) fn marks_by_name(self) -> bool {
+        matches!(self, Self::Aufs | Self::Fuse)
+    }
+
+    /// Whether the entry `name` of `dir` is a whiteout in the kernel's form; in AUFS form [the name alone](Self::marks_by_name) tells.
     pub(crate) fn is_whiteout(
         self,
         dir: BorrowedFd<'_>,
@@ -58,10 +72,11 @@ impl LayerForm {
         name: &CStr,
         stat: &FileStat,
     ) -> nix::Result<bool> {
-        let Self::Overlay(xattrs) = self else { return Ok(false) };
-        match FileType::from_mode(stat.st_mode) {
-            FileType::CharDevice => Ok(stat.st_rdev == 0),
-            FileType::Regular if stat.st_size == 0 && mark == OpaqueMark::XattrWhiteouts => {
+        match (self, FileType::from_mode(stat.st_mode)) {
+            (Self::Overlay(_) | Self::Fuse, FileType::CharDevice) => Ok(stat.st_rdev == 0),
+            (Self::Overlay(xattrs), FileType::Regular)
+                if stat.st_size == 0 && mark == OpaqueMark::XattrWhiteouts =>
+            {
                 Ok(xattr::get_at(dir, name, xattrs.whiteout())?.is_some())
             }
             _ => Ok(false),
@@ -165,8 +180,7 @@ impl MergedDir {
             let whiteout = self.form.is_whiteout(dir, lower.mark, name, &stat)?;
             return Ok(if whiteout { Entry::Whiteout } else { Entry::Present(stat) });
         }
-        if let LayerForm::Aufs = self.form
-            && exists(dir, &[whiteout::PREFIX, name.to_bytes()].concat())?.is_some()
+        if self.form.marks_by_name() && exists(dir, &[whiteout::PREFIX, name.to_bytes()].concat())?.is_some()
         {
             return Ok(Entry::Whiteout);
         }
@@ -178,6 +192,13 @@ enum Entry {
     Missing,
     Whiteout,
     Present(FileStat),
+}
+
+fn opaque_file(dir: BorrowedFd<'_>) -> nix::Result<OpaqueMark> {
+    Ok(match exists(dir, whiteout::OPAQUE)? {
+        Some(_) => OpaqueMark::Opaque,
+        None => OpaqueMark::None,
+    })
 }
 
 /// What `name` in `dir` is, or `None`; a name that the file system finds too long is not there.

@@ -18,6 +18,13 @@ pub const META_PREFIX: &[u8] = b".wh..wh.";
 #[doc(alias = "WhiteoutOpaqueDir")]
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// What fuse-overlayfs 1.10 leaves beside each [`OPAQUE`] that it makes: a whiteout of a part of that name, which hides nothing.
+pub(crate) const FUSE_STRAY: &[u8] = b".wh..opq";
+
+/// The attributes by which fuse-overlayfs knows an opaque directory, in its order; [`OPAQUE`] is looked for where none is set.
+pub(crate) const FUSE_OPAQUE: [&CStr; 3] =
+    [c"trusted.overlay.opaque", c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"];
+
 /// The directory in which AUFS keeps the contents of hard-linked files.
 #[doc(alias = "WhiteoutLinkDir")]
 pub const LINK_DIR: &[u8] = b".wh..wh.plnk";

@@ -14,6 +14,7 @@ use super::lowers;
 use super::metadata::Target;
 use super::options::WhiteoutMode;
 use super::unpack::{Unpacker, name_of};
+use super::whiteout_files::whiteout_of;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Unpacker<'_> {
@@ -47,10 +48,14 @@ impl Unpacker<'_> {
         Ok(directory)
     }
 
-    /// Whether a whiteout of this archive, on disk as a device, is on the way to `path`.
+    /// Whether a whiteout of this archive is on the way to `path`.
     pub(super) fn is_hidden(&self, path: &Path) -> Result<bool> {
         for prefix in path.ancestors().filter(|prefix| !prefix.as_os_str().is_empty()) {
-            if self.root.lstat(prefix)?.is_some_and(|stat| is_whiteout(&stat)) {
+            let hidden = match self.options.whiteouts {
+                WhiteoutMode::Fuse => self.root.lstat(&whiteout_of(prefix)?)?.is_some(),
+                _ => self.root.lstat(prefix)?.is_some_and(|stat| is_whiteout(&stat)),
+            };
+            if hidden {
                 return Ok(true);
             }
         }

@@ -49,6 +49,7 @@ fn find(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<Below> {
         WhiteoutMode::Overlay(namespace) => LayerForm::Overlay(namespace),
         WhiteoutMode::Execute => LayerForm::Overlay(OverlayXattrs::default()),
         WhiteoutMode::Aufs => LayerForm::Aufs,
+        WhiteoutMode::Fuse => LayerForm::Fuse,
     };
     let lowers = Lowers::new(roots.to_vec(), form);
     let mut found = Below::Nothing;

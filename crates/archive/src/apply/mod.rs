@@ -3,7 +3,7 @@
 //! | file | answers |
 //! |---|---|
 //! | [`unpack`] | what does an entry make? |
-//! | [`whiteouts`] | what does it take away? |
+//! | [`whiteouts`], [`whiteout_files`] | what does it take away? |
 //! | [`links`], [`aufs_links`] | which file does it share? |
 //! | [`implied`], [`lowers`] | what about directories that the archive does not have? |
 //! | [`metadata`] | owner, mode, extended attributes, times |
@@ -23,6 +23,7 @@ mod metadata;
 mod options;
 mod unpack;
 mod unpacked;
+mod whiteout_files;
 mod whiteouts;
 mod writers;
 

@@ -12,8 +12,11 @@ pub enum WhiteoutMode {
     Execute,
     /// It is written down in the kernel's overlay form: the directory is the layer alone.
     Overlay(OverlayXattrs),
-    /// It is kept as the archive has it, a `.wh.` file: the directory is the layer alone, for AUFS or fuse-overlayfs.
+    /// It is kept as the archive has it, a `.wh.` file: the directory is the layer alone, for AUFS.
     Aufs,
+    /// It is written down as a `.wh.` file: the directory is the layer alone, for fuse-overlayfs. Unlike [`Aufs`](Self::Aufs) entry after entry takes effect: what
+    /// comes after its whiteout is there, and a directory then opaque.
+    Fuse,
 }
 
 /// How `apply` unpacks.

@@ -238,7 +238,10 @@ impl<'a> Unpacker<'a> {
         let mode = Mode::from_bits_truncate(mode.unwrap_or(0o755) & 0o777);
         let failed = |errno| Error::syscall("mkdirat", path, errno);
         match mkdirat(parent, name, mode) {
-            Ok(()) => return Ok(true),
+            Ok(()) => {
+                self.bring_back(parent, path, true)?;
+                return Ok(true);
+            }
             Err(Errno::EEXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -246,9 +249,13 @@ impl<'a> Unpacker<'a> {
             return Ok(false);
         }
         mkdirat(parent, name, mode).map_err(failed)?;
-        if let WhiteoutMode::Overlay(namespace) = self.options.whiteouts {
-            // What was there hid the directory of the same name below; so must this one.
-            set_opaque(Target::Entry(parent.as_fd(), name), path, namespace)?;
+        // What was there hid the directory of the same name below; so must this one.
+        match self.options.whiteouts {
+            WhiteoutMode::Overlay(namespace) => {
+                set_opaque(Target::Entry(parent.as_fd(), name), path, namespace)?;
+            }
+            WhiteoutMode::Fuse => self.make_opaque_file(path)?,
+            WhiteoutMode::Execute | WhiteoutMode::Aufs => {}
         }
         Ok(true)
     }
@@ -324,7 +331,9 @@ impl<'a> Unpacker<'a> {
             self.clear(parent, path, false)?;
             result = make(parent, name);
         }
-        result.map_err(|errno| Error::syscall(call, path, errno))
+        let result = result.map_err(|errno| Error::syscall(call, path, errno))?;
+        self.bring_back(parent, path, false)?;
+        Ok(result)
     }
 
     /// Removes what is at `path`, but not a directory that is to stay.

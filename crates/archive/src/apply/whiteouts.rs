@@ -1,4 +1,4 @@
-//! Whiteouts and opaque marks: executed, or written down in overlay's form.
+//! Whiteouts and opaque marks: executed, or written down.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -27,20 +27,23 @@ impl Unpacker<'_> {
         self.links.replaced(hidden, false);
         match self.options.whiteouts {
             WhiteoutMode::Execute | WhiteoutMode::Aufs => self.remove(hidden),
-            WhiteoutMode::Overlay(_) => self.hide(entry, path, hidden),
+            WhiteoutMode::Overlay(_) | WhiteoutMode::Fuse => self.hide(entry, path, hidden),
         }
     }
 
     /// The entry at `path` makes `directory` opaque.
     pub(super) fn opaque(&mut self, path: &Path, directory: &Path) -> Result<()> {
-        let WhiteoutMode::Overlay(namespace) = self.options.whiteouts else {
+        if matches!(self.options.whiteouts, WhiteoutMode::Execute | WhiteoutMode::Aufs) {
             return self.sweep(directory);
-        };
+        }
         if self.made_whiteouts && self.is_hidden(directory)? {
             // Nothing of a directory that is hidden itself shows through.
             return Ok(());
         }
         let open = self.existing_or_implied(directory)?;
+        let WhiteoutMode::Overlay(namespace) = self.options.whiteouts else {
+            return self.make_opaque_file(directory);
+        };
         self.root_opaque |= directory.as_os_str().is_empty();
         set_opaque(Target::Open(open.as_fd()), path, namespace)
     }
@@ -87,10 +90,20 @@ impl Unpacker<'_> {
         let parent = match self.directories.open(above) {
             Ok(parent) => parent,
             // Inside a directory that is hidden itself; archives of nested deletions have such.
-            Err(error) if error.errno() == Some(Errno::ENOTDIR) && self.is_hidden(above)? => return Ok(()),
+            Err(error)
+                if matches!(error.errno(), Some(Errno::ENOTDIR | Errno::ENOENT))
+                    && self.is_hidden(above)? =>
+            {
+                return Ok(());
+            }
             Err(_) => self.existing_or_implied(above)?,
         };
-        self.hide_at(&parent, hidden)?;
+        let mark = if self.options.whiteouts == WhiteoutMode::Fuse {
+            self.make_whiteout_file(&parent, hidden)?
+        } else {
+            self.hide_at(&parent, hidden)?;
+            hidden.to_owned()
+        };
         self.made_whiteouts = true;
         let Some(owner) = self.rules.host_owner(entry.owner, path)? else { return Ok(()) };
         if self.rules.forces_mask() {
@@ -103,7 +116,7 @@ impl Unpacker<'_> {
             times: None,
             inherited_acl: false,
         };
-        metadata.set_access(Target::Entry(parent.as_fd(), name_of(hidden)?), path, &self.rules)
+        metadata.set_access(Target::Entry(parent.as_fd(), name_of(&mark)?), path, &self.rules)
     }
 
     fn hide_at(&mut self, parent: &Directory, path: &Path) -> Result<()> {

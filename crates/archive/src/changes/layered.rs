@@ -44,6 +44,15 @@ pub fn aufs_changes(rw: &RootDir, lowers: &[RootDir]) -> Result<Vec<Change>> {
     layered_changes(rw, Lowers::new(lowers.to_vec(), LayerForm::Aufs))
 }
 
+/// What the layer `upper` of a fuse-overlayfs mount changes in the layers `lowers` (uppermost first), sorted by path; as [`overlay_changes`], with
+/// whiteouts and opaque marks in all forms that fuse-overlayfs writes and reads.
+///
+/// # Errors
+/// The kind of the failed system call.
+pub fn fuse_overlay_changes(upper: &RootDir, lowers: &[RootDir]) -> Result<Vec<Change>> {
+    layered_changes(upper, Lowers::new(lowers.to_vec(), LayerForm::Fuse))
+}
+
 fn layered_changes(upper: &RootDir, lowers: Lowers) -> Result<Vec<Change>> {
     let top = open_dir_at(upper, ".").map_err(|errno| Error::syscall("openat", upper.path(), errno))?;
     let merged = lowers.all();
@@ -123,11 +132,11 @@ impl Walk {
 
     /// Records what one entry says; what shows through, if it is a directory.
     fn entry(&mut self, current: &Current<'_>, name: &CStr) -> Result<Option<Merged>> {
-        if let LayerForm::Aufs = self.lowers.form()
+        if self.lowers.form().marks_by_name()
             && let Some(hidden) = name.to_bytes().strip_prefix(whiteout::PREFIX)
         {
             let is_metadata = self.path.is_empty() && name.to_bytes().starts_with(whiteout::META_PREFIX);
-            if !is_metadata && name.to_bytes() != whiteout::OPAQUE {
+            if !is_metadata && ![whiteout::OPAQUE, whiteout::FUSE_STRAY].contains(&name.to_bytes()) {
                 self.record(hidden, ChangeKind::Delete);
             }
             return Ok(None);

@@ -136,10 +136,11 @@ impl LayerWalk {
         let mut path = self.path.clone();
         push_name(&mut path, name);
         let place = Place { dir: self.dirs.current(), name, path: &path };
-        if let Some(LayerForm::Aufs) = self.lowers.as_ref().map(Lowers::form)
+        if let Some(form) = self.lowers.as_ref().map(Lowers::form)
+            && form.marks_by_name()
             && name.to_bytes().starts_with(whiteout::PREFIX)
         {
-            return write_aufs_mark(place, writer);
+            return write_aufs_mark(form, place, writer);
         }
         let Some(found) = find(place, level.listing.file_type(index))? else {
             tracing::warn!(path = ?as_path(&path), "file vanished before it was read, left out");
@@ -240,11 +241,15 @@ fn may_be_dir(file_type: FileType) -> bool {
 }
 
 /// A `.wh.` file: a whiteout, the mark of an opaque directory, or, in the root, something of AUFS's own.
-fn write_aufs_mark(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
+fn write_aufs_mark(form: LayerForm, place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
     let name = place.name.to_bytes();
     let is_opaque = name == whiteout::OPAQUE;
     let in_root = name.len() == place.path.len();
-    if in_root && name.starts_with(whiteout::META_PREFIX) && !is_opaque {
+    if in_root && name.starts_with(whiteout::META_PREFIX) && !is_opaque || name == whiteout::FUSE_STRAY {
+        return Ok(());
+    }
+    // Written with the directory, if there is one below; fuse-overlayfs marks every new directory.
+    if is_opaque && matches!(form, LayerForm::Fuse) {
         return Ok(());
     }
     let directory = &place.path[..place.path.len() - name.len()];

@@ -114,6 +114,16 @@ impl Export {
         Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(rw, Some(lowers))?)), options))
     }
 
+    /// The layer in `upper` of a fuse-overlayfs mount, above the layers `lowers` (uppermost first); as [`overlay_upper`](Self::overlay_upper), with
+    /// whiteouts and opaque marks in all forms that fuse-overlayfs writes and reads.
+    ///
+    /// # Errors
+    /// The kind of the failed system call.
+    pub fn fuse_overlay_upper(upper: &RootDir, lowers: Vec<RootDir>, options: ExportOptions) -> Result<Self> {
+        let lowers = Lowers::new(lowers, LayerForm::Fuse);
+        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(upper, Some(lowers))?)), options))
+    }
+
     fn new(source: Source, options: ExportOptions) -> Self {
         Self {
             source,

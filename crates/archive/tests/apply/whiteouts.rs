@@ -182,6 +182,49 @@ fn aufs_keeps_its_files() {
     assert_eq!(dest.list(), expected);
 }
 
+/// fuse-overlayfs hides what a `.wh.` file names in the same layer too, so the later of the two stays alone.
+#[test]
+fn fuse_overlayfs_has_files() {
+    let dest = Dest::new();
+    let archive = files(&[
+        "dir/.wh..wh..opq",
+        "dir/.wh.x",
+        ".wh.y",
+        "kept",
+        ".wh.kept",
+        ".wh.back",
+        "back",
+        ".wh.again",
+        "again/inside",
+        ".wh.twice/",
+        "twice/",
+        ".wh.gone",
+        "gone/.wh.x",
+        "gone/.wh..wh..opq",
+        "file",
+        "file/",
+        ".wh..wh.aufs",
+    ]);
+    dest.apply_as(&archive, WhiteoutMode::Fuse).unwrap();
+    let expected = [
+        ".wh.gone = ",
+        ".wh.kept = ",
+        ".wh.y = ",
+        "again/",
+        "again/.wh..wh..opq = ",
+        "again/inside = ",
+        "back = ",
+        "dir/",
+        "dir/.wh..wh..opq = ",
+        "dir/.wh.x = ",
+        "file/",
+        "file/.wh..wh..opq = ",
+        "twice/",
+        "twice/.wh..wh..opq = ",
+    ];
+    assert_eq!(dest.list(), expected);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn overlays_form_has_devices_and_an_attribute() {

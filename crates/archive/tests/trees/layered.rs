@@ -1,8 +1,11 @@
 //! Layers in overlay and in AUFS form, compared with what lies below them.
 
 use graphdriver_archive::whiteout::OverlayXattrs::{Trusted, User};
-use graphdriver_archive::{ErrorKind, RootDir, aufs_changes, overlay_changes};
+use graphdriver_archive::{
+    ErrorKind, Export, ExportOptions, RootDir, aufs_changes, fuse_overlay_changes, overlay_changes,
+};
 
+use crate::export::{listed, read};
 use crate::support::{Tree, printed};
 
 fn roots(lowers: &[&Tree]) -> Vec<RootDir> {
@@ -168,4 +171,46 @@ fn aufs_whiteouts_and_metadata() {
     let top = Tree::new();
     top.file("dir1/file1-2", "").file("opaque/old", "").settle();
     assert_eq!(aufs(&top, &[&upper, &lower]), ["C /dir1", "A /dir1/file1-2", "C /opaque", "C /opaque/old"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn fuse_overlayfs_marks_in_all_forms() {
+    let (upper, lower) = (Tree::new(), Tree::new());
+    for dir in ["a", "b", "c", "d", "merged"] {
+        lower.file(&format!("{dir}/old"), "");
+    }
+    lower.file("file", "").file("device", "").settle();
+    upper.file("a/.wh..wh..opq", "").whiteout("a/.wh..opq");
+    upper.dir("b").xattr("b", "trusted.overlay.opaque", b"y");
+    upper.dir("c").xattr("c", "user.overlay.opaque", b"y");
+    upper.dir("d").xattr("d", "user.fuseoverlayfs.opaque", b"y");
+    upper.file("merged/new", "").file(".wh.file", "").whiteout("device").file("fresh/.wh..wh..opq", "");
+    let found = fuse_overlay_changes(&upper.root(), &[lower.root()]).unwrap();
+    let expected =
+        ["D /a", "D /b", "D /c", "D /d", "D /device", "D /file", "A /fresh", "C /merged", "A /merged/new"];
+    assert_eq!(printed(&found), expected);
+    let export = Export::fuse_overlay_upper(&upper.root(), vec![lower.root()], ExportOptions::default());
+    let names = [
+        "0 .wh.file",
+        "5 a/",
+        "0 a/.wh..wh..opq",
+        "5 b/",
+        "0 b/.wh..wh..opq",
+        "5 c/",
+        "0 c/.wh..wh..opq",
+        "5 d/",
+        "0 d/.wh..wh..opq",
+        "0 .wh.device",
+        "5 fresh/",
+        "5 merged/",
+        "0 merged/new",
+    ];
+    assert_eq!(listed(&read(export.unwrap())), names);
+    // What the layer hides is hidden from the layers above it.
+    let top = Tree::new();
+    top.file("file", "").file("device", "").file("a/old", "").file("merged/old", "").settle();
+    let found = fuse_overlay_changes(&top.root(), &[upper.root(), lower.root()]).unwrap();
+    let expected = ["C /a", "A /a/old", "A /device", "A /file", "C /merged", "C /merged/old"];
+    assert_eq!(printed(&found), expected);
 }
