@@ -48,6 +48,11 @@ impl Listing {
         CStr::from_bytes_until_nul(&self.bytes[slot.start..]).ok()
     }
 
+    /// Where `name` is, if it is there.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
+        self.slots.binary_search_by(|slot| slot.name(&self.bytes).cmp(name)).ok()
+    }
+
     /// The kind of file at `index`; `Unknown` where the file system does not keep it in directories.
     pub(crate) fn file_type(&self, index: usize) -> FileType {
         self.slots.get(index).map_or(FileType::Unknown, |slot| slot.file_type)
@@ -79,5 +84,6 @@ mod tests {
             (0..listing.len()).map(|index| listing.name(index).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["B", "a", "a-b", "a.b", "b", "ä"]);
         assert_eq!(listing.name(6), None);
+        assert_eq!(["B", "a.b", "c"].map(|name| listing.find(name.as_bytes())), [Some(0), Some(3), None]);
     }
 }

@@ -9,5 +9,6 @@ mod export;
 mod export_layers;
 mod layered;
 mod round_trip;
+mod stack;
 mod support;
 mod usage;
