@@ -32,6 +32,16 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "GRAPHDRIVER_RUN_ROOT", hide_env_values = true)]
     pub(crate) run_root: Option<PathBuf>,
 
+    /// Second directory, in which layers to be filled (images) are made; the first keeps those to be written to
+    #[arg(
+        long = "imagestore",
+        global = true,
+        value_name = "DIR",
+        env = "GRAPHDRIVER_IMAGESTORE",
+        hide_env_values = true
+    )]
+    pub(crate) image_store: Option<PathBuf>,
+
     /// Driver [default: the one whose layers are in the store, else the best that works here]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) driver: Option<String>,

@@ -34,7 +34,9 @@ impl Store {
             Some(run_root) => run_root.clone(),
             None => default_run_root(uid)?,
         };
-        let options = OpenOptions::new(root, run_root).with_options(global.storage_options.iter().cloned());
+        let mut options =
+            OpenOptions::new(root, run_root).with_options(global.storage_options.iter().cloned());
+        options.image_store.clone_from(&global.image_store);
         Ok(Self { registry: graphdriver::registry(), driver: global.driver.clone(), options })
     }
 

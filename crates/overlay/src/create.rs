@@ -38,7 +38,8 @@ impl Draft {
         }
         let parent = options.parent.as_ref().map(|parent| Parent::read(&home.stores, parent)).transpose()?;
         let store = home.stores.for_kind(options.kind).clone();
-        let draft = Self { temp_dir: home.temp_dirs.create()?, link: LinkId::random(), parent, store };
+        let temp_dir = home.temp_dirs_of(&store).create()?;
+        let draft = Self { temp_dir, link: LinkId::random(), parent, store };
         draft.fill(home, options)?;
         Ok(draft)
     }
@@ -84,7 +85,7 @@ impl Draft {
     pub(crate) fn publish(self, home: &Home, id: &LayerId) -> Result<()> {
         let store = &self.store;
         let layer = store.layer(id);
-        let _lock = home.lock()?;
+        let _locks = home.stores.lock()?;
         home.stores.require_absent(id)?;
         make_room(&layer)?;
         if let Some(parent) = &self.parent {

@@ -31,7 +31,7 @@ pub(crate) fn apply(
     if home.references.is_mounted(&layer.merged())? || !is_empty(&diff)? {
         return Ok(None);
     }
-    let temp_dir = home.temp_dirs.create()?;
+    let temp_dir = home.temp_dirs_of(home.stores.store_of(&layer)).create()?;
     let aside = temp_dir.path().join(DIFF);
     make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
     let options = apply_options(home, options, lowers_of(&home.stores, &layer)?);

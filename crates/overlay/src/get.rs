@@ -5,13 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graphdriver_core::{Error, LayerId, MountOptions, Result};
+use graphdriver_core::{Error, ErrorKind, LayerId, MountOptions, Result};
 
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
 use crate::layout::LayerDir;
 use crate::lowers::{self, MAX_LOWERS};
-use crate::mount::{self, Attributes, OverlayMount, Upper};
+use crate::mount::{Attributes, OverlayMount, Upper};
+use crate::mount_point;
 
 /// Mounts the layer unless it is, takes a reference, and returns where it is mounted.
 ///
@@ -35,8 +36,8 @@ pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<P
 /// # Errors
 /// `LayerUnknown`; `InvalidArgument` when nobody holds a reference; `Io` when unmounting failed.
 pub(crate) fn put(home: &Home, id: &LayerId) -> Result<()> {
-    let merged = home.stores.require("unmount", id)?.merged();
-    home.references.release(id, &merged, || mount::detach(&merged))
+    let layer = home.stores.require("unmount", id)?;
+    home.references.release(id, &layer.merged(), || mount_point::detach(&layer))
 }
 
 fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes: Attributes) -> Result<()> {
@@ -46,6 +47,7 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
     let below = lowers::resolve(&home.stores, layer)?;
     let mut lowers: Vec<Cow<'_, Path>> =
         rotated.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(Cow::from).collect();
+    mount_point::make_room(layer)?;
     ensure_dir(&merged, home)?;
     // A base layer has nothing below, but the kernel wants something there.
     if lowers.is_empty() {
@@ -58,6 +60,12 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
     let upper = if read_only && lowers.len() < MAX_LOWERS {
         lowers.insert(0, Cow::from(diff));
         None
+    } else if layer.is_foreign() {
+        let detail = format!(
+            "the kernel stacks {MAX_LOWERS} directories that are only read, and it has {} below",
+            lowers.len()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, "mount").path(layer.path()).detail(detail));
     } else {
         ensure_dir(&work, home)?;
         Some(Upper { directory: diff, work: &work })

@@ -6,7 +6,7 @@ use graphdriver_core::{LayerId, Result};
 
 use crate::home::Home;
 use crate::layout::LayerDir;
-use crate::mount;
+use crate::mount_point;
 
 /// A reference to a layer that need not be mounted: while it lives, nobody removes the layer or fills it.
 ///
@@ -36,7 +36,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let (id, merged) = (self.layer.id(), self.layer.merged());
-        if let Err(error) = self.home.references.release(id, &merged, || mount::detach(&merged)) {
+        if let Err(error) = self.home.references.release(id, &merged, || mount_point::detach(&self.layer)) {
             tracing::warn!(layer = %id, error = %error.report(), "give back the reference of a diff");
         }
     }

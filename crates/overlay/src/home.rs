@@ -24,6 +24,8 @@ pub(crate) struct Home {
     pub(crate) native_diff: bool,
     pub(crate) support: Support,
     pub(crate) temp_dirs: TempDirs,
+    /// Those of the store for read-only layers, where that is not the home.
+    image_temp_dirs: Option<TempDirs>,
     pub(crate) references: RefCounter,
 }
 
@@ -32,7 +34,7 @@ impl Home {
     pub(crate) fn open(place: &DriverHome, tuning: OverlayTuning) -> Result<Self> {
         let options = OverlayOptions::parse(place.options())?;
         options.check_supported()?;
-        let stores = Stores::new(place, &options);
+        let mut stores = Stores::new(place, &options);
         let home = stores.home();
         if !home.links().is_dir() {
             // A home that cannot be used must not be made: it would count as the driver that was chosen here.
@@ -40,16 +42,39 @@ impl Home {
             make_dirs(&home.links())?;
         }
         let temp_dirs = remove_leftovers(home)?;
+        let image_temp_dirs = open_image_store(&mut stores)?;
         let support = probe::probe(temp_dirs.create()?.path(), tuning)?;
         let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
         let references = RefCounter::new(Box::new(checker), place.run_home().join(REFERENCES))?;
-        Ok(Self { stores, options, native_diff: tuning.native_diff, support, temp_dirs, references })
+        Ok(Self {
+            stores,
+            options,
+            native_diff: tuning.native_diff,
+            support,
+            temp_dirs,
+            image_temp_dirs,
+            references,
+        })
     }
 
-    /// Keeps others from adding and removing layers.
-    pub(crate) fn lock(&self) -> Result<HomeLock> {
-        HomeLock::exclusive(self.stores.home().path())
+    /// The temporary directories from which and into which layers of `store` are renamed.
+    pub(crate) fn temp_dirs_of(&self, store: &Layout) -> &TempDirs {
+        match &self.image_temp_dirs {
+            Some(temp_dirs) if self.stores.image().is_some_and(|image| image.path() == store.path()) => {
+                temp_dirs
+            }
+            _ => &self.temp_dirs,
+        }
     }
+}
+
+/// Makes what is missing of the store for read-only layers, and removes what killed processes left there.
+fn open_image_store(stores: &mut Stores) -> Result<Option<TempDirs>> {
+    if let Some(image) = stores.image() {
+        make_dirs(&image.links())?;
+    }
+    stores.drop_alias()?;
+    stores.image().map(remove_leftovers).transpose()
 }
 
 /// Removes the links that killed processes left, and then their temporary directories, by which such links are known.

@@ -79,7 +79,6 @@ impl Layout {
 pub(crate) struct LayerDir {
     id: LayerId,
     path: PathBuf,
-    /// The directory that holds the mount point.
     mounts: PathBuf,
     foreign: bool,
 }
@@ -111,6 +110,11 @@ impl LayerDir {
 
     pub(crate) fn work(&self) -> PathBuf {
         self.path.join(WORK)
+    }
+
+    /// The directory that holds the mount point: the layer's own, or for somebody else's layer one in the run home.
+    pub(crate) fn mounts(&self) -> &Path {
+        &self.mounts
     }
 
     /// The mount point.

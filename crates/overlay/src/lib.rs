@@ -18,6 +18,7 @@ mod layout;
 mod link;
 mod lowers;
 mod mount;
+mod mount_point;
 mod options;
 mod parent;
 mod probe;

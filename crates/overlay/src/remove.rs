@@ -15,9 +15,11 @@ use crate::stores::Stores;
 /// # Errors
 /// `LayerUnknown`; `LayerInUse` while it is mounted, or another layer lies on it; `Io`.
 pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
-    let temp_dir = home.temp_dirs.create()?;
-    let _lock = home.lock()?;
     let (store, layer) = find(&home.stores, id)?;
+    let temp_dir = home.temp_dirs_of(store).create()?;
+    let _locks = home.stores.lock()?;
+    // It may have been removed while the lock was waited for.
+    require_dir(&layer)?;
     let link = link::find(store, &layer)?;
     if let Some(child) = child_of(&home.stores, &layer, link.as_ref())? {
         let detail = format!("layer {} lies on it", child.id());
@@ -30,18 +32,25 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
     Ok(DeferredRemoval::new(move || temp_dir.delete()))
 }
 
-/// What is there of the layer, complete or not, in a store of ours.
+/// What is there of the layer in a store of ours: complete if that is to be had.
 fn find<'a>(stores: &'a Stores, id: &LayerId) -> Result<(&'a Layout, LayerDir)> {
-    let is_dir =
-        |layer: &LayerDir| fs::symlink_metadata(layer.path()).is_ok_and(|metadata| metadata.is_dir());
+    let found = stores.find(id)?;
+    if let Some(layer) = found.as_ref().filter(|layer| !layer.is_foreign()) {
+        return Ok((stores.store_of(layer), layer.clone()));
+    }
     let mut ours = stores.own().map(|store| (store, store.layer(id)));
-    if let Some(found) = ours.find(|(_, layer)| is_dir(layer)) {
-        return Ok(found);
+    match ours.find(|(_, layer)| require_dir(layer).is_ok()) {
+        Some(incomplete) => Ok(incomplete),
+        None => {
+            Err(found
+                .map_or_else(|| Error::layer_unknown("remove", id), |foreign| foreign.not_ours("remove")))
+        }
     }
-    match stores.find(id)? {
-        Some(foreign) => Err(foreign.not_ours("remove")),
-        None => Err(Error::layer_unknown("remove", id)),
-    }
+}
+
+fn require_dir(layer: &LayerDir) -> Result<()> {
+    let is_dir = fs::symlink_metadata(layer.path()).is_ok_and(|metadata| metadata.is_dir());
+    if is_dir { Ok(()) } else { Err(Error::layer_unknown("remove", layer.id())) }
 }
 
 /// A layer whose direct parent is `id`; the layers on that one name it too, but are not needed to tell.

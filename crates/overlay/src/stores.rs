@@ -1,30 +1,37 @@
 //! The directories that layers are looked for in, and which layers are there.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use graphdriver_core::{DriverHome, Error, LayerId, LayerKind, Result};
+use graphdriver_core::{DriverHome, Error, HomeLock, LayerId, LayerKind, Result};
 
 use crate::layout::{LayerDir, Layout};
 use crate::options::OverlayOptions;
 
-/// The name of the home below an additional image store's root: also where this one is opened as `overlay2`.
-const FOREIGN_HOME: &str = "overlay";
+/// The name of the home below the root of an image store: also where this one is opened as `overlay2`.
+const HOME: &str = "overlay";
 
-/// The home, and the stores of others whose layers are used as if they were here.
+/// The home, a second one for read-only layers, and the stores of others whose layers are used as if they were here.
 #[derive(Clone, Debug)]
 pub(crate) struct Stores {
     home: Layout,
+    /// Where read-only layers are made, if not in the home.
+    image: Option<Layout>,
     /// Additional image stores, in the order in which they are searched.
     foreign: Vec<Layout>,
+    /// The run home, where the layers of those are mounted.
+    mounts: PathBuf,
 }
 
 impl Stores {
     pub(crate) fn new(place: &DriverHome, options: &OverlayOptions) -> Self {
-        let foreign =
-            |root: &std::path::PathBuf| Layout::foreign(root.join(FOREIGN_HOME), place.run_home().to_owned());
+        let foreign = |root: &PathBuf| Layout::foreign(root.join(HOME), place.run_home().to_owned());
         Self {
             home: Layout::own(place.home().to_owned()),
+            image: place.image_store().map(|root| Layout::own(root.join(HOME))),
             foreign: options.image_stores.iter().map(foreign).collect(),
+            mounts: place.run_home().to_owned(),
         }
     }
 
@@ -34,18 +41,54 @@ impl Stores {
     }
 
     /// Where new layers of this kind are made.
-    pub(crate) fn for_kind(&self, _kind: LayerKind) -> &Layout {
-        &self.home
+    pub(crate) fn for_kind(&self, kind: LayerKind) -> &Layout {
+        match kind {
+            LayerKind::ReadOnly => self.image.as_ref().unwrap_or(&self.home),
+            LayerKind::ReadWrite => &self.home,
+        }
+    }
+
+    /// The second home, for read-only layers.
+    pub(crate) fn image(&self) -> Option<&Layout> {
+        self.image.as_ref()
+    }
+
+    /// Forgets the second home where it is the first by another path. Both exist.
+    pub(crate) fn drop_alias(&mut self) -> Result<()> {
+        if let Some(image) = &self.image
+            && inode(image.path())? == inode(self.home.path())?
+        {
+            self.image = None;
+        }
+        Ok(())
+    }
+
+    /// Keeps others from adding layers to the stores that are ours and from removing any.
+    pub(crate) fn lock(&self) -> Result<Vec<HomeLock>> {
+        let mut stores: Vec<&Layout> = self.own().collect();
+        if stores.len() > 1 {
+            // Everybody in the same order, who may have them the other way round.
+            let inodes = stores.iter().map(|store| inode(store.path())).collect::<Result<Vec<_>>>()?;
+            let mut order: Vec<_> = inodes.into_iter().zip(stores).collect();
+            order.sort_unstable_by_key(|(inode, _)| *inode);
+            stores = order.into_iter().map(|(_, store)| store).collect();
+        }
+        stores.into_iter().map(|store| HomeLock::exclusive(store.path())).collect()
     }
 
     /// The stores that are ours to write.
     pub(crate) fn own(&self) -> impl Iterator<Item = &Layout> {
-        std::iter::once(&self.home)
+        std::iter::once(&self.home).chain(&self.image)
     }
 
     /// Every store, in the order in which layers are looked for.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Layout> {
         self.own().chain(&self.foreign)
+    }
+
+    /// The store that holds the layer.
+    pub(crate) fn store_of(&self, layer: &LayerDir) -> &Layout {
+        self.all().find(|store| layer.path().parent() == Some(store.path())).unwrap_or(&self.home)
     }
 
     /// The layer `id`, wherever it is.
@@ -80,20 +123,44 @@ impl Stores {
         layers.sort_unstable_by(|one, other| one.id().cmp(other.id()));
         Ok(layers)
     }
+
+    /// The layers of additional image stores for which there is a mount point, also of stores that are not named any more.
+    pub(crate) fn mounted_elsewhere(&self) -> Result<Vec<LayerDir>> {
+        let run_home = Layout::foreign(self.mounts.clone(), self.mounts.clone());
+        let mut layers = ids_in(&self.mounts)?.into_iter().map(|id| run_home.layer(&id)).collect::<Vec<_>>();
+        layers.retain(|layer| layer.merged().is_dir());
+        Ok(layers)
+    }
+}
+
+fn inode(path: &Path) -> Result<(u64, u64)> {
+    let metadata = fs::metadata(path).map_err(|error| Error::io("stat", path, error))?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// The layers of one store. What else lies there is passed over: the driver's own files, and directories without a `diff`, which a killed
 /// process of another program may have left.
 pub(crate) fn layers_of(store: &Layout) -> Result<Vec<LayerDir>> {
-    let failed = |error| Error::io("read directory", store.path(), error);
+    // Somebody's store may be there before its first layer.
+    if store.is_foreign() && !store.path().exists() {
+        return Ok(Vec::new());
+    }
     let mut layers = Vec::new();
-    for entry in fs::read_dir(store.path()).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    for id in ids_in(store.path())? {
         let layer = store.layer(&id);
         if layer.exists()? {
             layers.push(layer);
         }
     }
     Ok(layers)
+}
+
+/// What in a directory has a name that a layer can have.
+fn ids_in(dir: &Path) -> Result<Vec<LayerId>> {
+    let failed = |error| Error::io("read directory", dir, error);
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        ids.extend(entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok()));
+    }
+    Ok(ids)
 }

@@ -85,6 +85,7 @@ pub(super) fn unshare(session: &Session, args: &Unshare) -> Result<Infallible> {
     command
         .args(arguments)
         .env("GRAPHDRIVER_ROOT", &options.root)
-        .env("GRAPHDRIVER_RUN_ROOT", &options.run_root);
+        .env("GRAPHDRIVER_RUN_ROOT", &options.run_root)
+        .envs(options.image_store.as_ref().map(|store| ("GRAPHDRIVER_IMAGESTORE", store)));
     Err(Error::io("execute", program, command.exec()).into())
 }

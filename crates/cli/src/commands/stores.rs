@@ -15,6 +15,7 @@ struct Info<'a> {
     driver: &'a str,
     home: &'a Path,
     run_home: &'a Path,
+    image_store: Option<&'a Path>,
     status: Vec<Fact>,
     capabilities: BTreeMap<&'a str, bool>,
     options: Vec<String>,
@@ -34,6 +35,7 @@ pub(super) fn info(session: &Session) -> Result {
         driver: graph.name(),
         home: home.home(),
         run_home: home.run_home(),
+        image_store: home.image_store(),
         status: graph.status()?.into_iter().map(|(name, value)| Fact { name, value }).collect(),
         capabilities: graph.capabilities().named().into_iter().collect(),
         options: home.options().iter().map(|option| format!("{}={}", option.key(), option.value())).collect(),
@@ -49,13 +51,14 @@ fn rows(info: &Info<'_>) -> Vec<(String, String)> {
         row("Home", &info.home.to_string_lossy()),
         row("Run home", &info.run_home.to_string_lossy()),
     ];
+    rows.extend(info.image_store.map(|store| row("Image store", &store.to_string_lossy())));
     rows.extend(info.status.iter().map(|fact| row(&fact.name, &fact.value)));
     let can: Vec<_> = info.capabilities.iter().filter(|(_, can)| **can).map(|(name, _)| *name).collect();
     let cannot: Vec<_> = info.capabilities.iter().filter(|(_, can)| !**can).map(|(name, _)| *name).collect();
     rows.push(row("Can", &can.join(" ")));
     rows.push(row("Cannot", &cannot.join(" ")));
     rows.push(row("Options", &info.options.join(" ")));
-    rows.push(row("Image stores", &info.image_stores.join(" ")));
+    rows.push(row("Additional image stores", &info.image_stores.join(" ")));
     rows.retain(|(_, value)| !value.is_empty());
     rows
 }

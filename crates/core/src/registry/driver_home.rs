@@ -14,6 +14,11 @@ pub struct OpenOptions {
     pub root: PathBuf,
     /// The directory for what does not outlive the machine's uptime, best on a tmpfs; all programs that use one `root` must name the same.
     pub run_root: PathBuf,
+    /// A second such directory, for the homes that layers of kind [`ReadOnly`](crate::LayerKind::ReadOnly) are made in; `None` for one that has all.
+    ///
+    /// Layers of both are seen as those of one home. All programs that use the pair must name both.
+    #[doc(alias = "ImageStore")]
+    pub image_store: Option<PathBuf>,
     /// Options of all drivers; each takes [those meant for it](DriverOption::is_for).
     #[doc(alias = "DriverOptions")]
     pub options: Vec<DriverOption>,
@@ -26,7 +31,20 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// Layers below `root`, without driver options and with the default priority.
     pub fn new(root: impl Into<PathBuf>, run_root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), run_root: run_root.into(), options: Vec::new(), priority: Vec::new() }
+        Self {
+            root: root.into(),
+            run_root: run_root.into(),
+            image_store: None,
+            options: Vec::new(),
+            priority: Vec::new(),
+        }
+    }
+
+    /// Makes read-only layers below `image_store` instead of the root.
+    #[must_use]
+    pub fn with_image_store(mut self, image_store: impl Into<PathBuf>) -> Self {
+        self.image_store = Some(image_store.into());
+        self
     }
 
     /// Adds driver options.
@@ -44,6 +62,7 @@ pub struct DriverHome {
     root: PathBuf,
     home: PathBuf,
     run_home: PathBuf,
+    image_store: Option<PathBuf>,
     options: Vec<DriverOption>,
 }
 
@@ -51,15 +70,18 @@ impl DriverHome {
     /// The home of the driver `name`, at absolute paths.
     ///
     /// # Errors
-    /// `InvalidArgument` for an empty root or run root; `Io` when a relative one cannot be made absolute.
+    /// `InvalidArgument` for an empty root, run root or image store; `Io` when a relative one cannot be made absolute.
     pub fn new(name: &str, options: &OpenOptions) -> Result<Self> {
         let root = absolute("root", &options.root)?;
         let run_root = absolute("run root", &options.run_root)?;
+        let image_store =
+            options.image_store.as_ref().map(|path| absolute("image store", path)).transpose()?;
         Ok(Self {
             name: name.to_owned(),
             home: root.join(name),
             run_home: run_root.join(name),
             root,
+            image_store,
             options: options_for(name, &options.options).cloned().collect(),
         })
     }
@@ -82,6 +104,12 @@ impl DriverHome {
     /// The driver's directory for what does not outlive the machine's uptime, `<run_root>/<name>`; absolute.
     pub fn run_home(&self) -> &Path {
         &self.run_home
+    }
+
+    /// The directory that holds the homes for read-only layers, where those are kept apart; absolute. The driver's own is below it, under the driver's own name
+    /// whatever it is opened by.
+    pub fn image_store(&self) -> Option<&Path> {
+        self.image_store.as_deref()
     }
 
     /// The options that are meant for this driver, in the order given.
@@ -119,6 +147,18 @@ mod tests {
         assert_eq!((home.name(), home.root()), ("overlay2", Path::new("/r")));
         assert_eq!((home.home(), home.run_home()), (Path::new("/r/overlay2"), Path::new("/run/r/overlay2")));
         assert_eq!(home.options().iter().map(DriverOption::key).collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn the_image_store_is_absolute_too() {
+        let options = OpenOptions::new("/r", "/run/r");
+        assert_eq!(DriverHome::new("vfs", &options).unwrap().image_store(), None);
+        let home = DriverHome::new("vfs", &options.clone().with_image_store("/i")).unwrap();
+        assert_eq!(home.image_store(), Some(Path::new("/i")));
+        let home = DriverHome::new("vfs", &options.clone().with_image_store("i")).unwrap();
+        assert_eq!(home.image_store(), Some(&*env::current_dir().unwrap().join("i")));
+        let error = DriverHome::new("vfs", &options.with_image_store("")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 
     #[test]

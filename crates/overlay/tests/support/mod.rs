@@ -90,10 +90,15 @@ fn unescape(text: &str) -> String {
     table.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
+/// The overlay driver as `options` say.
+pub(crate) fn open(options: &OpenOptions) -> Graph {
+    let place = DriverHome::new("overlay", options).unwrap();
+    Graph::new(Arc::new(Overlay::open(&place).unwrap()) as Arc<dyn Driver>)
+}
+
 /// A store that another process made, at its [`dir`](Store::dir).
 pub(crate) fn open_at(dir: &Path) -> Graph {
-    let place = DriverHome::new("overlay", &OpenOptions::new(dir, dir.join("run"))).unwrap();
-    Graph::new(Arc::new(Overlay::open(&place).unwrap()) as Arc<dyn Driver>)
+    open(&OpenOptions::new(dir, dir.join("run")))
 }
 
 pub(crate) fn id(text: &str) -> LayerId {
