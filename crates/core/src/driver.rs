@@ -10,6 +10,7 @@ use crate::capabilities::Capabilities;
 use crate::error::Result;
 use crate::layer_id::LayerId;
 use crate::powers::{AdditionalLayers, Dedup, FileGetter, IdShift, NativeDiff, StagedApply};
+use crate::problem::Problem;
 
 /// One way of keeping layers on disk.
 ///
@@ -134,6 +135,15 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Io`; what could be cleaned is.
     fn cleanup(&self) -> Result<()>;
+
+    /// Looks for what is amiss in the home: what killed processes left, notes that are lost or contradict each other, layers that lack a layer below, files that are
+    /// nobody's. Contents of layers are not looked at. With `repair`, mends what can be mended without loss, and deletes only what is proved dead.
+    ///
+    /// Layers may be used, made and removed meanwhile.
+    ///
+    /// # Errors
+    /// `Io`, `PermissionDenied` when the home cannot be looked at. A repair that fails is a [`Problem`] that says so.
+    fn check(&self, repair: bool) -> Result<Vec<Problem>>;
 
     /// Roots of other, read-only homes whose layers can be used as parents and mounted.
     #[doc(alias = "AdditionalImageStores")]

@@ -15,6 +15,7 @@ use crate::layer_id::LayerId;
 use crate::mount::{Mount, with_names};
 use crate::naive;
 use crate::powers::LayerApplyOptions;
+use crate::problem::Problem;
 
 /// The layers of one home, through the driver that keeps them. Cloning shares the driver.
 ///
@@ -252,6 +253,14 @@ impl Graph {
     /// As [`Driver::cleanup`].
     pub fn cleanup(&self) -> Result<()> {
         self.driver.cleanup().map_err(|error| error.driver(self.name()))
+    }
+
+    /// See [`Driver::check`].
+    ///
+    /// # Errors
+    /// As [`Driver::check`].
+    pub fn check(&self, repair: bool) -> Result<Vec<Problem>> {
+        self.driver.check(repair).map_err(|error| error.driver(self.name()))
     }
 
     /// See [`Driver::image_stores`].

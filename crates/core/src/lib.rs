@@ -21,6 +21,7 @@ mod mounting;
 pub mod naive;
 pub mod options;
 mod powers;
+mod problem;
 mod random_name;
 mod ref_counter;
 mod registry;
@@ -48,6 +49,7 @@ pub use powers::{
     AdditionalLayer, AdditionalLayers, Dedup, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
     StagedApply, StagedLayer,
 };
+pub use problem::{Problem, Remedy};
 pub use ref_counter::RefCounter;
 pub use registry::{DEFAULT_PRIORITY, DriverEntry, DriverHome, OpenOptions, Registry};
 pub use size::{format_size, parse_size};

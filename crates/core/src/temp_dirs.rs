@@ -85,6 +85,26 @@ impl TempDirs {
         }
     }
 
+    /// The directories whose processes are gone.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let mut leftovers = Vec::new();
+        for id in self.ids()? {
+            let is_left = match self.try_lock(&prefixed(LOCK_PREFIX, &id), OFlag::empty()) {
+                Ok(lock) => lock.is_some(),
+                // Gone meanwhile, or removed by hand.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => false,
+                Err(error) => return Err(error),
+            };
+            if is_left {
+                leftovers.push(self.root.path().join(prefixed(DIR_PREFIX, &id)));
+            }
+        }
+        Ok(leftovers)
+    }
+
     /// Deletes the directories whose processes are gone.
     ///
     /// # Errors

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DeferredRemoval, DiskUsage,
     Driver, DriverEntry, DriverHome, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId,
-    MountOptions, NativeDiff, Result, StagedApply, StagedLayer,
+    MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
-use crate::{cleanup, diff, fill, get, lowers, remove, staged, status};
+use crate::{check, cleanup, diff, fill, get, lowers, remove, staged, status};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -112,6 +112,10 @@ impl Driver for Overlay {
 
     fn cleanup(&self) -> Result<()> {
         cleanup::cleanup(&self.home)
+    }
+
+    fn check(&self, repair: bool) -> Result<Vec<Problem>> {
+        check::check(&self.home, repair)
     }
 
     fn image_stores(&self) -> Vec<PathBuf> {

@@ -14,6 +14,7 @@
 //! <store>/<id>/empty/       lower directory for layers that have none below
 //! ```
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,13 @@ pub(crate) const LOWER: &str = "lower";
 pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
 pub(crate) const EMPTY: &str = "empty";
+
+/// Whether a store's entry of this name is the driver's, ours or another program's, and no layer.
+pub(crate) fn is_of_driver(name: &OsStr) -> bool {
+    const NAMES: [&str; 6] =
+        [LINKS, TEMP_DIRS, "staging", "backingFsBlockDev", ".has-mount-program", "lost+found"];
+    NAMES.iter().any(|of_driver| name == *of_driver) || name.as_encoded_bytes().starts_with(b".graphdriver")
+}
 
 /// A directory of layers; all paths are absolute.
 #[derive(Clone, Debug)]

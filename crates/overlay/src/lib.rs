@@ -5,6 +5,7 @@
 //!
 //! [`DRIVER`] is what a [`Registry`](graphdriver_core::Registry) takes; [`Overlay`] is the driver itself.
 
+mod check;
 mod cleanup;
 mod create;
 mod diff;
@@ -21,6 +22,7 @@ mod mount;
 mod mount_point;
 mod options;
 mod parent;
+mod peers;
 mod probe;
 mod remove;
 mod staged;

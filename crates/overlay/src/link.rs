@@ -57,7 +57,7 @@ pub(crate) fn target(id: &LayerId) -> PathBuf {
 }
 
 /// The layer that a symbolic link with this target stands for; `None` for a target of another form.
-fn layer_of_target(target: &Path) -> Option<LayerId> {
+pub(crate) fn layer_of_target(target: &Path) -> Option<LayerId> {
     let text = target.to_str()?;
     let id = text.strip_prefix("../")?.strip_suffix("/diff")?;
     id.parse().ok()

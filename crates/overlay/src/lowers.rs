@@ -35,6 +35,14 @@ impl LowerEntry {
         }
     }
 
+    /// The short name, where the layer is named by it.
+    pub(crate) fn as_link(&self) -> Option<&LinkId> {
+        match self {
+            Self::Link(link) => Some(link),
+            Self::Layer(_) => None,
+        }
+    }
+
     /// Whether this is the layer `id` with the short name `link`.
     pub(crate) fn names(&self, id: &LayerId, link: Option<&LinkId>) -> bool {
         match self {

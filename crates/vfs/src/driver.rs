@@ -10,14 +10,14 @@ use graphdriver_archive as archive;
 use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DeferredRemoval, DiskUsage,
     Driver, DriverEntry, DriverHome, Error, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff,
-    LayerId, MountOptions, NativeDiff, Result, StagedApply, StagedLayer,
+    LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::home::Home;
 use crate::options::{VfsTuning, no_mount_options};
 use crate::reference::Reference;
 use crate::staged::Staged;
-use crate::{diff, remove};
+use crate::{check, diff, remove};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `vfs`. Works everywhere and so is never chosen while another would do.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -133,8 +133,11 @@ impl Driver for Vfs {
     }
 
     fn cleanup(&self) -> Result<()> {
-        let recovered = self.home.temp_dirs.recover();
-        recovered.and(self.home.remove_stray_notes()).and(self.home.forget_killed())
+        self.home.clean_up()
+    }
+
+    fn check(&self, repair: bool) -> Result<Vec<Problem>> {
+        check::check(&self.home, repair)
     }
 
     fn image_stores(&self) -> Vec<PathBuf> {

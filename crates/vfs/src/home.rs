@@ -144,6 +144,12 @@ impl Home {
         }
     }
 
+    /// Removes what killed processes left, and what is known of layers that are gone; the first failure is told, all else is removed.
+    pub(crate) fn clean_up(&self) -> Result<()> {
+        let recovered = self.temp_dirs.recover();
+        recovered.and(self.remove_stray_notes()).and(self.forget_killed())
+    }
+
     /// Removes notes of layers that another program has removed, which would be wrong about a new layer of the same name.
     pub(crate) fn remove_stray_notes(&self) -> Result<()> {
         let _lock = self.lock()?;

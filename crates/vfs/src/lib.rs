@@ -6,6 +6,7 @@
 //! The layout is that of containers/storage and Docker: `<home>/dir/<layer>/`. What is ours alone, and ignored by them, is `<home>/parents/<layer>`: a note of the parent
 //! and of when it was copied, so that changes can be told without being given the parent, and without missing an edit whose time was put back.
 
+mod check;
 mod diff;
 mod driver;
 mod home;

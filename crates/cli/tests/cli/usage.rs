@@ -153,7 +153,10 @@ fn check_finds_a_layer_without_its_parent() {
     std::fs::rename(path, store.path("elsewhere")).unwrap();
     let output = store.run(&["check", "--repair"]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "layer child: its parent base is missing\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "layer child: its parent base is missing (the layer is whole; only a diff against its parent cannot be had)\n"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use graphdriver_core::{
     AdditionalLayers, Capabilities, CreateOptions, Dedup, DeferredRemoval, DiskUsage, Driver, DriverEntry,
-    DriverHome, Error, ErrorKind, FileGetter, IdShift, LayerId, MountOptions, NativeDiff, Result,
+    DriverHome, Error, ErrorKind, FileGetter, IdShift, LayerId, MountOptions, NativeDiff, Problem, Result,
     StagedApply,
 };
 
@@ -93,6 +93,9 @@ impl Driver for Fake {
         not_asked()
     }
     fn exists(&self, _: &LayerId) -> Result<bool> {
+        not_asked()
+    }
+    fn check(&self, _: bool) -> Result<Vec<Problem>> {
         not_asked()
     }
     fn layers(&self) -> Result<Vec<LayerId>> {

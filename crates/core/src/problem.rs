@@ -1,0 +1,64 @@
+//! What is amiss in a home.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::layer_id::LayerId;
+
+/// Something amiss in a home, as [`Driver::check`](crate::Driver::check) finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias = "CheckReport")]
+pub struct Problem {
+    /// The layer that it is about, if it is about one.
+    pub layer: Option<LayerId>,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub what: String,
+    /// What was done about it, or can be.
+    pub remedy: Remedy,
+}
+
+/// What becomes of a [`Problem`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias = "RepairOptions")]
+pub enum Remedy {
+    /// It is mended.
+    Repaired,
+    /// A repair would mend it, as the text says: without loss, since what is removed is proved dead, and what is written is known from elsewhere.
+    Repairable(String),
+    /// Somebody has to decide; the text says what can be done.
+    Manual(String),
+}
+
+impl Problem {
+    /// A temporary directory of a process that is gone, at `path`, which neither opening the home nor cleaning it up could remove.
+    pub fn leftover(path: PathBuf) -> Self {
+        Self {
+            layer: None,
+            path,
+            what: "left by a process that is gone, and cannot be removed".to_owned(),
+            remedy: Remedy::Manual("something in it is mounted or immutable".to_owned()),
+        }
+    }
+
+    /// Whether it still is one.
+    pub fn remains(&self) -> bool {
+        self.remedy != Remedy::Repaired
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `layer ID: what (remedy)`, or with the path where it is about no layer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.layer {
+            Some(layer) => write!(f, "layer {layer}: {}", self.what)?,
+            None => write!(f, "{:?}: {}", self.path, self.what)?,
+        }
+        match &self.remedy {
+            Remedy::Repaired => f.write_str(" (repaired)"),
+            Remedy::Repairable(how) => write!(f, " (a repair {how})"),
+            Remedy::Manual(advice) => write!(f, " ({advice})"),
+        }
+    }
+}
