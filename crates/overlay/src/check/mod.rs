@@ -37,7 +37,8 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
         let survey = if repair { Survey::of(&home.stores, store)? } else { survey };
         problems.extend(stacks::find(&survey).into_iter().map(conclude));
         problems.extend(strays::find(home, &survey)?.into_iter().map(conclude));
+        let leftovers = home.temp_dirs_of(store).leftovers()?;
+        problems.extend(leftovers.into_iter().map(Problem::leftover));
     }
-    problems.extend(home.temp_dirs.leftovers()?.into_iter().map(Problem::leftover));
     Ok(problems)
 }

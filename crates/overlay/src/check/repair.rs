@@ -88,7 +88,7 @@ fn discard(home: &Home, store: &Layout, layer: &LayerDir) -> Result<()> {
         return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(layer.id()).detail(detail));
     }
     let name = link::read(layer)?;
-    let temp_dir = home.temp_dirs.create()?;
+    let temp_dir = home.temp_dirs_of(store).create()?;
     home.references.while_unused(layer.id(), &layer.merged(), || temp_dir.take_in(layer.path()))?;
     if let Some(name) =
         name.filter(|name| fs::read_link(store.link(name)).is_ok_and(|to| to == link::target(layer.id())))
