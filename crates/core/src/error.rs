@@ -13,6 +13,10 @@ use crate::layer_id::LayerId;
 /// Result of every operation on layers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What is left to do on a file system that cannot be written to, as one that the kernel found damaged.
+const READ_ONLY: &str =
+    "the file system is mounted read-only: its layers can be read, not changed; remount it read-write first";
+
 /// What kind of failure an [`Error`] is; decides what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -165,6 +169,15 @@ impl Error {
         self
     }
 
+    /// Says what to do where the kernel's text is all there is and the remedy is always the same.
+    #[must_use]
+    pub(crate) fn advise(self) -> Self {
+        if self.errno() == Some(Errno::EROFS) && self.0.detail.is_none() {
+            return self.detail(READ_ONLY);
+        }
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -300,5 +313,17 @@ mod tests {
         assert_eq!(error.errno(), None);
         let error = Error::from(archive::Error::syscall("mkdirat", "a", Errno::EMLINK));
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Io, Some(Errno::EMLINK)));
+    }
+
+    #[test]
+    fn a_read_only_file_system_comes_with_advice() {
+        let error = Error::syscall("mkdir", "/home/layer", Errno::EROFS).advise();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("remount it read-write"), "{error}");
+        assert!(error.report().to_string().ends_with("Read-only file system (os error 30)"));
+        let told = Error::syscall("mkdir", "/home/layer", Errno::EROFS).detail("as told").advise();
+        assert!(told.to_string().ends_with(": as told"), "what is known better stays: {told}");
+        let other = Error::syscall("mkdir", "/home/layer", Errno::EACCES).advise();
+        assert_eq!(other.to_string(), "mkdir \"/home/layer\"");
     }
 }

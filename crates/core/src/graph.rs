@@ -252,7 +252,7 @@ impl Graph {
     /// # Errors
     /// As [`Driver::cleanup`].
     pub fn cleanup(&self) -> Result<()> {
-        self.driver.cleanup().map_err(|error| error.driver(self.name()))
+        self.driver.cleanup().map_err(|error| error.driver(self.name()).advise())
     }
 
     /// See [`Driver::check`].

@@ -73,5 +73,5 @@ impl Drop for Mount {
 }
 
 pub(crate) fn with_names(error: Error, driver: &dyn Driver, id: &LayerId) -> Error {
-    error.driver(driver.name()).layer(id)
+    error.driver(driver.name()).layer(id).advise()
 }

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use graphdriver_archive::{RootDir, remove_at};
 use graphdriver_sys::ofd_lock::LockKind;
@@ -36,23 +37,24 @@ const NAME_MAX: usize = 255;
 #[derive(Clone, Debug)]
 #[doc(alias = "GetTempDirRootDirs")]
 pub struct TempDirs {
-    root: RootDir,
+    path: PathBuf,
+    /// Empty where a home on a read-only file system never had temporary directories, until it is remounted and gets one.
+    root: Arc<OnceLock<RootDir>>,
 }
 
 impl TempDirs {
     /// The temporary directories of the home at `home`; makes `<home>/tempdirs` if need be, and sweeps it.
     ///
-    /// What cannot be swept is logged and stays: no leftover keeps a home from opening.
+    /// What cannot be swept is logged and stays: no leftover keeps a home from opening. A home on a read-only file system opens too; only [`create`](Self::create) fails then.
     ///
     /// # Errors
     /// `Io` when `home` is missing; `PermissionDenied`; `NoSpace`.
     pub fn open(home: &Path) -> Result<Self> {
-        let path = home.join("tempdirs");
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != AlreadyExists => return Err(Error::io("mkdir", &path, error)),
-            _ => {}
-        }
-        let temp_dirs = Self { root: RootDir::open(&path)? };
+        let temp_dirs = Self { path: home.join("tempdirs"), root: Arc::default() };
+        match temp_dirs.root() {
+            Err(error) if error.errno() == Some(Errno::EROFS) => return Ok(temp_dirs),
+            root => root?,
+        };
         if let Err(error) = temp_dirs.recover() {
             tracing::warn!(error = %error.report(), "leftovers of another process stay");
         }
@@ -99,7 +101,7 @@ impl TempDirs {
                 Err(error) => return Err(error),
             };
             if is_left {
-                leftovers.push(self.root.path().join(prefixed(DIR_PREFIX, &id)));
+                leftovers.push(self.path.join(prefixed(DIR_PREFIX, &id)));
             }
         }
         Ok(leftovers)
@@ -120,9 +122,12 @@ impl TempDirs {
 
     /// The ids of all directories and lock files.
     fn ids(&self) -> Result<BTreeSet<OsString>> {
-        let failed = |error| Error::io("read directory", self.root.path(), error);
+        let failed = |error| Error::io("read directory", &self.path, error);
         let mut ids = BTreeSet::new();
-        for entry in fs::read_dir(self.root.path()).map_err(failed)? {
+        if self.root.get().is_none() {
+            return Ok(ids);
+        }
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name().into_vec();
             let id = name
                 .strip_prefix(DIR_PREFIX.as_bytes())
@@ -154,31 +159,49 @@ impl TempDirs {
 
     /// The lock file `name`, locked; `None` while somebody else has it, or when it was deleted meanwhile.
     fn try_lock(&self, name: &OsStr, flags: OFlag) -> Result<Option<FileLock>> {
-        let failed = |call| move |errno| Error::syscall(call, self.root.path().join(name), errno);
+        let failed = |call| move |errno| Error::syscall(call, self.path.join(name), errno);
+        let root = self.root()?;
         let flags = flags | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.root, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("openat"))?;
+        let fd = openat(root, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("openat"))?;
         let lock = FileLock::try_lock(fd.into(), 0, 0, LockKind::Exclusive).map_err(failed("fcntl"))?;
         let Some(lock) = lock else { return Ok(None) };
-        let current = is_current(self.root.as_fd(), name, lock.file()).map_err(failed("fstatat"))?;
+        let current = is_current(root.as_fd(), name, lock.file()).map_err(failed("fstatat"))?;
         Ok(current.then_some(lock))
     }
 
     fn new_dir(&self, id: &OsStr) -> Result<RootDir> {
         let name = prefixed(DIR_PREFIX, id);
-        mkdirat(&self.root, &*name, Mode::S_IRWXU)
-            .map_err(|errno| Error::syscall("mkdirat", self.root.path().join(&name), errno))?;
-        Ok(self.root.subdir(Path::new(&name))?)
+        let root = self.root()?;
+        mkdirat(root, &*name, Mode::S_IRWXU)
+            .map_err(|errno| Error::syscall("mkdirat", self.path.join(&name), errno))?;
+        Ok(root.subdir(Path::new(&name))?)
     }
 
     /// Deletes directory and lock file, in this order, so that a directory never is without; the lock must be held.
     fn delete(&self, id: &OsStr) -> Result<()> {
         let dir = prefixed(DIR_PREFIX, id);
-        remove_at(self.root.as_fd(), &dir, &self.root.path().join(&dir))?;
+        let root = self.root()?;
+        remove_at(root.as_fd(), &dir, &self.path.join(&dir))?;
         let lock = prefixed(LOCK_PREFIX, id);
-        match unlinkat(&self.root, &*lock, UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(root, &*lock, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Error::syscall("unlinkat", self.root.path().join(&lock), errno)),
+            Err(errno) => Err(Error::syscall("unlinkat", self.path.join(&lock), errno)),
         }
+    }
+
+    /// The directory, made if need be.
+    fn root(&self) -> Result<&RootDir> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() != AlreadyExists => {
+                return Err(Error::io("mkdir", &self.path, error));
+            }
+            _ => {}
+        }
+        let root = RootDir::open(&self.path)?;
+        Ok(self.root.get_or_init(|| root))
     }
 }
 

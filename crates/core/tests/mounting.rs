@@ -9,6 +9,7 @@ use graphdriver_core::{
     ErrorKind, FsMagic, FsMagicChecker, MountChecker, MountInfoChecker, TempDirs, make_private, mount_info,
     unmount_lazily,
 };
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -103,4 +104,27 @@ fn what_is_mounted_in_a_temporary_directory_is_not_deleted() {
     TempDirs::open(&path).unwrap();
     assert_eq!(fs::read_dir(path.join("tempdirs")).unwrap().count(), 0);
     assert!(data.join("file").exists());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_read_only_home_opens_and_says_why_it_cannot_change() {
+    for has_directory in [true, false] {
+        let (_temp, home) = place();
+        mount_tmpfs(&home);
+        if has_directory {
+            drop(TempDirs::open(&home).unwrap().create().unwrap());
+        }
+        let remount =
+            |flags| mount(None::<&str>, &home, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>);
+        remount(MsFlags::MS_RDONLY).unwrap();
+        let temp_dirs = TempDirs::open(&home).unwrap();
+        temp_dirs.recover().unwrap();
+        let error = temp_dirs.create().unwrap_err();
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::PermissionDenied, Some(Errno::EROFS)));
+        remount(MsFlags::empty()).unwrap();
+        drop(temp_dirs.create().unwrap());
+        assert_eq!(fs::read_dir(home.join("tempdirs")).unwrap().count(), 0);
+        unmount_lazily(&home).unwrap();
+    }
 }

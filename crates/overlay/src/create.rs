@@ -78,6 +78,14 @@ impl Draft {
         sync_dir(&dir).map_err(|error| error.path(&path))
     }
 
+    /// The cause of a failure to fill the layer: its parent, of which nothing keeps others from removing it before it has a child, may be gone.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match self.parent.as_ref().map(Parent::check) {
+            Some(Err(gone)) if gone.kind() == ErrorKind::ParentUnknown => gone.source(error),
+            _ => error,
+        }
+    }
+
     /// Gives the layer its name.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use graphdriver_core::{Error, ErrorKind, LayerId, MountOptions, Result};
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
@@ -78,7 +80,19 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
         label: options.label.as_deref().filter(|label| !label.is_empty()),
         attributes,
     };
-    mount.attach(home.support.dialect)
+    let writes = mount.upper.is_some() && !attributes.is_read_only();
+    mount.attach(home.support.dialect).map_err(|error| if writes { explain(error, diff) } else { error })
+}
+
+/// The kernel calls it an invalid argument that the upper directory cannot be written to.
+fn explain(error: Error, upper: &Path) -> Error {
+    match statvfs(upper) {
+        Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => {
+            tracing::debug!(error = %error.report(), "mount on a read-only file system");
+            Error::syscall("mount for writing", upper, Errno::EROFS)
+        }
+        _ => error,
+    }
 }
 
 /// Makes a directory that other programs make only when they mount.

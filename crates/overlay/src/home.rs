@@ -5,7 +5,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
-use graphdriver_core::{DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, RefCounter, Result, TempDirs};
+use graphdriver_core::{
+    DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, RefCounter, Result, TempDirs, fs_magic,
+};
+use nix::errno::Errno;
 
 use crate::layout::{Layout, TEMP_DIRS};
 use crate::link::{self, LinkId};
@@ -43,9 +46,12 @@ impl Home {
         }
         let temp_dirs = remove_leftovers(home)?;
         let image_temp_dirs = open_image_store(&mut stores)?;
-        let support = probe::probe(temp_dirs.create()?.path(), tuning)?;
         let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
         let references = RefCounter::new(Box::new(checker), place.run_home().join(REFERENCES))?;
+        let support = match temp_dirs.create() {
+            Err(error) if error.errno() == Some(Errno::EROFS) => probe_read_only(place, tuning)?,
+            temp_dir => probe::probe(temp_dir?.path(), tuning)?,
+        };
         Ok(Self {
             stores,
             options,
@@ -82,8 +88,14 @@ pub(crate) fn remove_leftovers(store: &Layout) -> Result<TempDirs> {
     let temp_dirs = store.path().join(TEMP_DIRS);
     let is_empty = fs::read_dir(&temp_dirs).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
-        let _lock = HomeLock::exclusive(store.path())?;
-        link::remove_dangling(store)?;
+        match HomeLock::exclusive(store.path()) {
+            // Nothing can be removed, and the layers can be read all the same.
+            Err(error) if error.errno() == Some(Errno::EROFS) => {}
+            lock => {
+                let _lock = lock?;
+                link::remove_dangling(store)?;
+            }
+        }
     }
     TempDirs::open(store.path())
 }
@@ -103,6 +115,12 @@ fn try_beside(place: &DriverHome, tuning: OverlayTuning) -> Result<()> {
     probe::check_privilege()?;
     let scratch = Scratch::make(place.nearest_dir())?;
     probe::probe(&scratch.path, tuning).map(drop)
+}
+
+/// Finds out how to mount layers of a home that cannot be written to: by trying in the run home, which mostly lies on another file system.
+fn probe_read_only(place: &DriverHome, tuning: OverlayTuning) -> Result<Support> {
+    let scratch = Scratch::make(place.run_home())?;
+    Ok(Support { backing: fs_magic(place.home())?, ..probe::probe(&scratch.path, tuning)? })
 }
 
 /// A temporary directory outside of any home, or in one by a name that is no layer's.

@@ -29,13 +29,17 @@ pub(crate) fn stage(
     options: &LayerApplyOptions,
 ) -> Result<Staged> {
     let draft = Draft::new(home, create)?;
+    let applied = unpack(home, &draft, tar, options).map_err(|error| draft.explain(error))?;
+    Ok(Staged { home: Arc::clone(home), draft, applied })
+}
+
+fn unpack(home: &Home, draft: &Draft, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Applied> {
     let lowers = match draft.parent() {
         Some(parent) => fill::with_parents(&home.stores, parent)?,
         None => Vec::new(),
     };
     let root = archive::RootDir::open(draft.diff())?;
-    let applied = archive::apply(&root, tar, &fill::apply_options(home, options, lowers))?;
-    Ok(Staged { home: Arc::clone(home), draft, applied })
+    Ok(archive::apply(&root, tar, &fill::apply_options(home, options, lowers))?)
 }
 
 impl StagedLayer for Staged {

@@ -12,6 +12,7 @@ use graphdriver_core::{
 };
 use graphdriver_sys::capability::{Capability, has_effective};
 use graphdriver_sys::clone_file;
+use nix::errno::Errno;
 
 use crate::note::ParentNote;
 use crate::options::{VfsOptions, VfsTuning};
@@ -42,12 +43,13 @@ impl Home {
         let path = place.home().to_owned();
         let (layers, notes) = (path.join("dir"), path.join("parents"));
         make_dirs(&path, 0o755)?;
-        for dir in [&layers, &notes] {
-            make_dirs(dir, 0o700)?;
-        }
+        make_dirs(&layers, 0o700)?;
+        // A home of the Go driver on a read-only file system has none, and gets none.
+        make_dirs(&notes, 0o700).or_else(unless_read_only)?;
         let temp_dirs = TempDirs::open(&path)?;
         Ok(Self {
-            has_reflinks: tuning.copy == CopyMethod::Auto && probe_reflinks(&temp_dirs)?,
+            has_reflinks: tuning.copy == CopyMethod::Auto
+                && probe_reflinks(&temp_dirs).or_else(unless_read_only)?,
             temp_dirs,
             references: RefCounter::without_mounts(place.run_home().join(REFERENCES))?,
             options,
@@ -129,6 +131,7 @@ impl Home {
     pub(crate) fn set_note(&self, id: &LayerId, note: Option<&ParentNote>) -> Result<()> {
         match note {
             Some(note) => {
+                make_dirs(&self.notes, 0o700)?;
                 let dir = File::open(&self.notes).map_err(|error| Error::io("open", &self.notes, error))?;
                 write_atomic(&dir, id.as_str(), note.to_text().as_bytes(), 0o600)
             }
@@ -152,7 +155,7 @@ impl Home {
 
     /// Removes notes of layers that another program has removed, which would be wrong about a new layer of the same name.
     pub(crate) fn remove_stray_notes(&self) -> Result<()> {
-        let _lock = self.lock()?;
+        let Some(_lock) = self.lock().map(Some).or_else(unless_read_only)? else { return Ok(()) };
         for (id, _) in list_ids(&self.notes)? {
             if !self.exists(&id)? {
                 self.remove_note(&id)?;
@@ -193,6 +196,11 @@ impl Home {
 /// Sets the twelve permission bits.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| Error::io("chmod", path, error))
+}
+
+/// Nothing, where the failure is that the file system is read-only: its layers can be read all the same.
+fn unless_read_only<T: Default>(error: Error) -> Result<T> {
+    if error.errno() == Some(Errno::EROFS) { Ok(T::default()) } else { Err(error) }
 }
 
 /// Makes a directory and those above it, as far as they are missing.

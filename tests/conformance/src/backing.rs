@@ -36,6 +36,17 @@ impl Backing {
         }
     }
 
+    /// Makes a new file system and mounts it on the directory `root`; a tmpfs where it is not said which kind.
+    pub fn mount_new(self, root: &Path) -> Result<(), Need> {
+        match self {
+            Self::Here | Self::Tmpfs => mount_tmpfs(root, "1g"),
+            Self::Ext4 => mount_image(root, "ext4", "mkfs.ext4", &["-q", "-F"])?,
+            Self::Xfs => mount_image(root, "xfs", "mkfs.xfs", &["-q", "-f", "-m", "reflink=1"])?,
+            Self::Btrfs => mount_image(root, "btrfs", "mkfs.btrfs", &["-q", "-f"])?,
+        }
+        Ok(())
+    }
+
     /// Whether files can share blocks.
     pub fn has_reflinks(self) -> bool {
         matches!(self, Self::Xfs | Self::Btrfs)
@@ -81,12 +92,7 @@ impl Stage {
         if !self.private {
             return Err(Need::Root);
         }
-        match backing {
-            Backing::Here | Backing::Tmpfs => mount_tmpfs(&root, "1g"),
-            Backing::Ext4 => mount_image(&root, "ext4", "mkfs.ext4", &["-q", "-F"])?,
-            Backing::Xfs => mount_image(&root, "xfs", "mkfs.xfs", &["-q", "-f", "-m", "reflink=1"])?,
-            Backing::Btrfs => mount_image(&root, "btrfs", "mkfs.btrfs", &["-q", "-f"])?,
-        }
+        backing.mount_new(&root)?;
         fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
         Ok(root)
     }

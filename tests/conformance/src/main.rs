@@ -24,6 +24,7 @@ mod configuration;
 mod content;
 mod needs;
 mod process;
+mod sharing;
 mod store;
 mod tarball;
 mod trials;

@@ -3,9 +3,12 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 
 use graphdriver_core::{CreateOptions, LayerApplyOptions, LayerId, MountOptions};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::configuration::Configuration;
 use crate::trials::Experiment;
@@ -27,6 +30,11 @@ pub fn play(role: &str, words: &[String]) -> ExitCode {
         ("user-namespace", words) => return user_namespace::enter(words),
         ("case", [name, dir]) => return run_case(name, dir),
         ("hold", [configuration, dir, layer]) => hold(configuration, dir, layer),
+        ("share", [configuration, dir, name, seconds]) => {
+            let graph = || Configuration::named(configuration).open(Path::new(dir)).unwrap();
+            crate::sharing::play(graph, name, seconds.parse().unwrap());
+        }
+        ("see-mounts", []) => see_mounts(),
         ("fill", [configuration, dir, layer, parent]) => fill(configuration, dir, layer, parent),
         _ => panic!("no such role: {role} {words:?}"),
     }
@@ -57,6 +65,17 @@ fn fill(configuration: &str, dir: &str, layer: &str, parent: &str) {
     let graph = Configuration::named(configuration).open(Path::new(dir)).unwrap();
     let create = if parent == "-" { CreateOptions::default() } else { CreateOptions::on(&id(parent)) };
     graph.create_filled(&id(layer), &create, &mut io::stdin().lock(), &LayerApplyOptions::default()).unwrap();
+}
+
+/// Enters a mount namespace that has what is mounted now, and unmounts there what standard input names.
+fn see_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    println!("ready");
+    for path in io::stdin().lines() {
+        umount2(path.unwrap().as_str(), MntFlags::MNT_DETACH).unwrap();
+        println!("unmounted");
+    }
 }
 
 fn id(text: &str) -> LayerId {
@@ -95,6 +114,40 @@ impl Holder {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+/// Another process, in a mount namespace that has what was mounted here when it was started.
+pub struct Onlooker {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Onlooker {
+    pub fn start() -> Self {
+        let mut child = spawn("see-mounts", &[], Stdio::inherit());
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut onlooker = Self { child, answers };
+        onlooker.hear("ready");
+        onlooker
+    }
+
+    /// Lets it unmount `path` in its namespace.
+    pub fn unmount(&mut self, path: &Path) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{}", path.display()).unwrap();
+        self.hear("unmounted");
+    }
+
+    fn hear(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), expected, "the other process is in trouble");
+    }
+
+    /// Ends it, and its namespace with it.
+    pub fn finish(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
     }
 }
 

@@ -14,8 +14,11 @@ mod ids;
 mod live;
 mod metadata;
 mod random_edits;
+mod read_only;
 mod references;
 mod remove;
+mod shared;
+mod unmounted;
 mod whiteouts;
 
 use crate::configuration::{Configuration, Driver};
@@ -125,5 +128,11 @@ pub const ALL: &[Case] = &[
     case("staged_apply_dropped", Ordinary, crash::dropped_before_commit),
     case("concurrent_creates", Ordinary, concurrent::creates_of_one_id),
     case("concurrent_mounts", Ordinary, concurrent::mounts_of_one_layer),
+    case("several_processes", Ordinary, shared::several_processes).once(),
+    case("unmounted_by_hand", Ordinary, unmounted::by_hand).only(|it| it.driver == Driver::Overlay),
+    case("unmounted_while_open", Ordinary, unmounted::while_open).only(|it| it.driver == Driver::Overlay),
+    case("mounted_elsewhere", Ordinary, unmounted::elsewhere).only(|it| it.driver == Driver::Overlay),
+    case("home_remounted_read_only", Capable, read_only::remounted),
+    case("home_bound_read_only", Capable, read_only::bound),
     case("random_edits", Ordinary, random_edits::round_trip),
 ];
