@@ -25,7 +25,7 @@
 //! | [`ofd_lock`] | open file description locks |
 //! | [`capability`] | capget |
 //! | [`umask`] | the process's file mode creation mask |
-//! | [`user_namespace`] | are we in the initial user namespace? |
+//! | [`user_namespace`] | are we in the initial user namespace? a new one with given maps |
 
 pub mod capability;
 pub mod clone_file;

@@ -1,7 +1,11 @@
-//! Whether the calling thread lives in a user namespace of its own.
+//! User namespaces: whether the calling thread lives in one of its own, and making one.
 
 use std::os::unix::fs::MetadataExt;
 use std::{fs, io};
+
+pub use mapped::{CreateError, IdRange, create};
+
+mod mapped;
 
 /// Inode number of the initial user namespace: `PROC_USER_INIT_INO` since Linux 3.8, fixed by linux/nsfs.h.
 const INITIAL_INODE: u64 = 0xEFFF_FFFD;
