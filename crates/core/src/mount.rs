@@ -17,6 +17,7 @@ pub struct Mount {
     driver: Arc<dyn Driver>,
     id: LayerId,
     path: PathBuf,
+    options: MountOptions,
     owner: u32,
     held: bool,
 }
@@ -24,7 +25,8 @@ pub struct Mount {
 impl Mount {
     pub(crate) fn new(driver: Arc<dyn Driver>, id: &LayerId, options: &MountOptions) -> Result<Self> {
         let path = driver.get(id, options).map_err(|error| with_names(error, &*driver, id))?;
-        Ok(Self { driver, id: id.clone(), path, owner: std::process::id(), held: true })
+        let options = options.clone();
+        Ok(Self { driver, id: id.clone(), path, options, owner: std::process::id(), held: true })
     }
 
     /// The root directory of the mounted layer; absolute.
@@ -57,7 +59,7 @@ impl Mount {
     /// # Errors
     /// `Io` when that cannot be recorded.
     pub fn keep(mut self) -> Result<PathBuf> {
-        let options = MountOptions { persistent: true, ..MountOptions::default() };
+        let options = MountOptions { persistent: true, ..self.options.clone() };
         self.driver.get(&self.id, &options).map_err(|error| with_names(error, &*self.driver, &self.id))?;
         self.release()?;
         Ok(self.path.clone())

@@ -94,6 +94,33 @@ impl RefCounter {
         persistent: bool,
         mount: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
+        self.acquire_any(id, target, persistent, None, mount)
+    }
+
+    /// Like [`acquire`](Self::acquire), for a mount that can be shared only by those who want the same one: `manner`, one line of text that is empty for what is usual, says which
+    /// one this is.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); `LayerInUse` when the layer is mounted in another manner, which the message tells.
+    pub fn acquire_in(
+        &self,
+        id: &LayerId,
+        target: &Path,
+        persistent: bool,
+        manner: &str,
+        mount: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.acquire_any(id, target, persistent, Some(manner), mount)
+    }
+
+    fn acquire_any(
+        &self,
+        id: &LayerId,
+        target: &Path,
+        persistent: bool,
+        manner: Option<&str>,
+        mount: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         self.with_layer(id, |local, record| {
             let mounted = match self.examine(local, &record, target)? {
                 Found::Nothing => false,
@@ -102,10 +129,15 @@ impl RefCounter {
                     unmount_if_idle(target).inspect_err(|error| in_use(target, error)).is_err()
                 }
             };
+            let manner = if mounted && self.checker.is_some() {
+                share(&record, target, manner)?
+            } else {
+                manner.unwrap_or_default().to_owned()
+            };
             let before = record.persistent()?.unwrap_or(0);
             let hold = if persistent || local.hold.is_some() { None } else { Some(record.hold()?) };
             // Before mounting, so that a mount that is there has a record with a number in it.
-            record.set_persistent(before + u64::from(persistent))?;
+            record.write(before + u64::from(persistent), &manner)?;
             if !mounted && let Err(error) = mount() {
                 drop(hold);
                 take_back(local, record, before);
@@ -265,6 +297,22 @@ impl Local {
         if self.count == 0 {
             self.hold = None;
         }
+    }
+}
+
+/// The manner in which the layer is mounted, if it is the one that is wanted.
+fn share(record: &Record, target: &Path, wanted: Option<&str>) -> Result<String> {
+    let is = record.manner()?;
+    match wanted {
+        Some(wanted) if is != wanted => {
+            let name = |manner: &str| {
+                if manner.is_empty() { "as it is on disk".to_owned() } else { manner.to_owned() }
+            };
+            let detail =
+                format!("the layer is mounted {}, it cannot be mounted {} now", name(&is), name(wanted));
+            Err(Error::new(ErrorKind::LayerInUse, "mount").path(target).detail(detail))
+        }
+        _ => Ok(is),
     }
 }
 

@@ -4,9 +4,11 @@
 //! - byte 0, locked exclusively: somebody is mounting, unmounting or removing;
 //! - byte 1, locked shared: by each process that has references, so that those of a killed process vanish with it;
 //! - contents: the number of persistent references, in decimal. Empty means that the file is new: whatever is mounted then is not from us.
+//!   A second line says in which manner the layer is mounted, where that matters to those who want to share the mount.
 
 use std::fs::{self, File};
 use std::io::ErrorKind::NotFound;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,9 @@ use crate::lock_file::{FileLock, is_current};
 
 const TRANSITION: u64 = 0;
 const HOLD: u64 = 1;
+
+/// No record is longer: two id maps of as many lines as the kernel takes.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The record of one layer, locked against transitions by others until dropped.
 #[derive(Debug)]
@@ -50,10 +55,7 @@ impl Record {
 
     /// The number of persistent references; `None` in a new record.
     pub(super) fn persistent(&self) -> Result<Option<u64>> {
-        let mut bytes = [0; 32];
-        let read =
-            self.file().read_at(&mut bytes, 0).map_err(|error| Error::io("read", &self.path, error))?;
-        let text = String::from_utf8_lossy(&bytes[..read]);
+        let text = self.read()?;
         let Some(line) = text.lines().next() else { return Ok(None) };
         Ok(Some(line.parse().unwrap_or_else(|_| {
             // Whoever wrote that, the mount may be in use.
@@ -62,12 +64,34 @@ impl Record {
         })))
     }
 
+    /// Changes the number and leaves the manner.
     pub(super) fn set_persistent(&self, count: u64) -> Result<()> {
-        let text = format!("{count}\n");
+        let manner = self.manner()?;
+        self.write(count, &manner)
+    }
+
+    /// How the layer is mounted; empty for the usual way.
+    pub(super) fn manner(&self) -> Result<String> {
+        Ok(self.read()?.lines().nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// Writes number and manner, one line of text.
+    pub(super) fn write(&self, count: u64, manner: &str) -> Result<()> {
+        let end = if manner.is_empty() { "" } else { "\n" };
+        let text = format!("{count}\n{manner}{end}");
         let failed = |error| Error::io("write", &self.path, error);
-        // Not truncated first: a reader finds a number at any moment, the line after it is ignored.
+        // Not truncated first: a reader finds both lines at any moment, what follows is ignored.
         self.file().write_all_at(text.as_bytes(), 0).map_err(failed)?;
         self.file().set_len(text.len() as u64).map_err(failed)
+    }
+
+    fn read(&self) -> Result<String> {
+        let failed = |error| Error::io("read", &self.path, error);
+        let mut bytes = Vec::new();
+        let mut file = self.file();
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Whether a process has references. Only to be asked when this one has none.
@@ -154,6 +178,12 @@ mod tests {
         assert_eq!(record.persistent().unwrap(), Some(9));
         fs::write(&path, "junk").unwrap();
         assert_eq!(record.persistent().unwrap(), Some(1));
+        assert_eq!(record.manner().unwrap(), "");
+        record.write(2, "uids 0:1000:1").unwrap();
+        record.set_persistent(10).unwrap();
+        assert_eq!((record.persistent().unwrap(), &*record.manner().unwrap()), (Some(10), "uids 0:1000:1"));
+        record.write(0, "").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n");
         record.unlink().unwrap();
         assert!(!path.exists());
     }

@@ -75,19 +75,29 @@ impl Layer {
 
     /// Takes a reference; whether that mounted.
     pub(crate) fn acquire(&self) -> Result<bool> {
-        self.take(false)
+        self.take(false, None)
+    }
+
+    /// Takes a reference to a mount made in this manner.
+    pub(crate) fn acquire_in(&self, manner: &str) -> Result<bool> {
+        self.take(false, Some(manner))
     }
 
     pub(crate) fn acquire_persistent(&self) -> Result<bool> {
-        self.take(true)
+        self.take(true, None)
     }
 
-    fn take(&self, persistent: bool) -> Result<bool> {
+    fn take(&self, persistent: bool, manner: Option<&str>) -> Result<bool> {
         let mut ran = false;
-        self.counter.acquire(&self.id, &self.target, persistent, || {
+        let mount = || {
             ran = true;
             mount_tmpfs(&self.target)
-        })?;
+        };
+        let (counter, id, target) = (&self.counter, &self.id, &self.target);
+        match manner {
+            Some(manner) => counter.acquire_in(id, target, persistent, manner, mount)?,
+            None => counter.acquire(id, target, persistent, mount)?,
+        }
         assert_eq!(mounts_at(&self.target), 1, "mounted exactly once while there is a reference");
         Ok(ran)
     }

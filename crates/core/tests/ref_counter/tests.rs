@@ -20,6 +20,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("what_a_killed_process_left_can_be_removed", what_a_killed_process_left_can_be_removed),
     ("what_a_killed_process_left_can_be_reclaimed", what_a_killed_process_left_can_be_reclaimed),
     ("persistent_references_outlive_processes", persistent_references_outlive_processes),
+    ("a_mount_is_shared_in_its_manner_only", a_mount_is_shared_in_its_manner_only),
     ("a_vanished_mount_is_made_again", a_vanished_mount_is_made_again),
     ("a_vanished_mount_ends_persistent_references", a_vanished_mount_ends_persistent_references),
     ("a_foreign_mount_is_adopted", a_foreign_mount_is_adopted),
@@ -160,6 +161,34 @@ fn persistent_references_outlive_processes() {
     assert_eq!(others.ask("release"), "ran");
     assert_eq!(others.ask("release"), "InvalidArgument");
     assert_eq!(place.mounts(), 0);
+    assert!(!place.has_record());
+}
+
+fn a_mount_is_shared_in_its_manner_only() {
+    let place = Place::new();
+    let (ours, mut theirs) = (Layer::new(place.path()), Process::start(place.path()));
+    assert!(ours.acquire_in("through maps").unwrap());
+    let error = Layer::new(place.path()).acquire_in("").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LayerInUse);
+    assert!(
+        error.to_string().contains("is mounted through maps, it cannot be mounted as it is on disk"),
+        "{error}"
+    );
+    assert_eq!(kind(ours.acquire_in("through others")), ErrorKind::LayerInUse);
+    // A persistent reference leaves what is written of the mount; who does not care shares it.
+    assert_eq!(theirs.ask("acquire persistent"), "not needed");
+    assert!(!ours.acquire_in("through maps").unwrap());
+    for _ in 0..2 {
+        assert!(!ours.release().unwrap());
+    }
+    assert_eq!(kind(ours.acquire_in("")), ErrorKind::LayerInUse);
+    assert_eq!(theirs.ask("release"), "ran");
+    assert!(ours.acquire_in("").unwrap());
+    // Unmounted behind our back: the next one decides anew.
+    unmount_lazily(&place.target()).unwrap();
+    assert!(ours.acquire_in("through others").unwrap());
+    assert!(!ours.release().unwrap());
+    assert!(ours.release().unwrap());
     assert!(!place.has_record());
 }
 
