@@ -36,7 +36,7 @@ impl Draft {
             let detail = "this driver does not limit the size of layers";
             return Err(Error::new(ErrorKind::NotSupported, "create").detail(detail));
         }
-        let parent = options.parent.as_ref().map(|parent| Parent::read(&home.stores, parent)).transpose()?;
+        let parent = options.parent.as_ref().map(|parent| Parent::read(home, parent)).transpose()?;
         let store = home.stores.for_kind(options.kind).clone();
         let temp_dir = home.temp_dirs_of(&store).create()?;
         let draft = Self { temp_dir, link: LinkId::random(), parent, store };

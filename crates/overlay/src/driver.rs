@@ -14,7 +14,7 @@ use graphdriver_core::{
 use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
-use crate::{check, cleanup, diff, fill, get, lowers, remove, staged, status};
+use crate::{check, cleanup, diff, fill, get, ids, lowers, remove, staged, status};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -127,7 +127,7 @@ impl Driver for Overlay {
     }
 
     fn id_shift(&self) -> Option<&dyn IdShift> {
-        None
+        Some(self)
     }
 
     fn staged_apply(&self) -> Option<&dyn StagedApply> {
@@ -167,6 +167,16 @@ impl NativeDiff for Overlay {
         options: &LayerApplyOptions,
     ) -> Result<Option<Applied>> {
         fill::apply(&self.home, id, tar, options)
+    }
+}
+
+impl IdShift for Overlay {
+    fn update_layer_id_map(&self, id: &LayerId, to_container: &IdMaps, to_host: &IdMaps) -> Result<()> {
+        ids::update(&self.home, id, to_container, to_host)
+    }
+
+    fn supports_shifting(&self, maps: &IdMaps) -> bool {
+        ids::supports_shifting(&self.home, maps)
     }
 }
 

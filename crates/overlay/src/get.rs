@@ -11,15 +11,17 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
-use crate::layout::LayerDir;
+use crate::ids;
+use crate::layout::{LayerDir, Layout};
 use crate::lowers::{self, MAX_LOWERS};
-use crate::mount::{Attributes, OverlayMount, Upper};
+use crate::mount::{Attributes, IdMapped, OverlayMount, Upper};
 use crate::mount_point;
 
 /// Mounts the layer unless it is, takes a reference, and returns where it is mounted.
 ///
 /// # Errors
-/// `LayerUnknown`; `InvalidArgument` for mount options that are not known; as [`OverlayMount::attach`].
+/// `LayerUnknown`; `LayerInUse` when it is mounted through other id maps; `InvalidArgument` for mount options that are not known; as
+/// [`OverlayMount::attach`] and [`IdMapped::attach`].
 pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
     let attributes = Attributes::parse(options.read_only, &options.extra)?;
     let layer = home.stores.require("mount", id)?;
@@ -27,9 +29,11 @@ pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<P
     let mount = || {
         // It may have been removed while its lock was waited for.
         layer.require("mount")?;
+        ids::finish(&layer)?;
         mount_layer(home, &layer, options, attributes)
     };
-    home.references.acquire(id, &merged, options.persistent, mount)?;
+    let manner = ids::manner(home, &options.id_maps);
+    home.references.acquire_in(id, &merged, options.persistent, &manner, mount)?;
     Ok(merged)
 }
 
@@ -47,6 +51,8 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
     let own = layer.diffs();
     let (diff, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("mount", layer.id()))?;
     let below = lowers::resolve(&home.stores, layer)?;
+    // Only layers below have the container's ids on disk.
+    let mut own_lowers = rotated.len();
     let mut lowers: Vec<Cow<'_, Path>> =
         rotated.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(Cow::from).collect();
     mount_point::make_room(layer)?;
@@ -61,6 +67,7 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
     let read_only = attributes.is_read_only() || layer.is_foreign();
     let upper = if read_only && lowers.len() < MAX_LOWERS {
         lowers.insert(0, Cow::from(diff));
+        own_lowers += 1;
         None
     } else if layer.is_foreign() {
         let detail = format!(
@@ -81,7 +88,15 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
         attributes,
     };
     let writes = mount.upper.is_some() && !attributes.is_read_only();
-    mount.attach(home.support.dialect).map_err(|error| if writes { explain(error, diff) } else { error })
+    let dialect = home.support.dialect;
+    let attached = match ids::mapping(home, &options.id_maps) {
+        Some(how) if !below.is_empty() => {
+            let stores: Vec<&Path> = home.stores.all().map(Layout::path).collect();
+            IdMapped { mount, own: own_lowers, maps: &options.id_maps, stores: &stores }.attach(dialect, how)
+        }
+        _ => mount.attach(dialect),
+    };
+    attached.map_err(|error| if writes { explain(error, diff) } else { error })
 }
 
 /// The kernel calls it an invalid argument that the upper directory cannot be written to.

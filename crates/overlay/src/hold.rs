@@ -5,6 +5,7 @@ use std::sync::Arc;
 use graphdriver_core::{LayerId, Result};
 
 use crate::home::Home;
+use crate::ids;
 use crate::layout::LayerDir;
 use crate::mount_point;
 
@@ -24,7 +25,11 @@ impl Hold {
     pub(crate) fn take(home: &Arc<Home>, operation: &'static str, id: &LayerId) -> Result<Self> {
         let layer = home.stores.require(operation, id)?;
         // It may have been removed while its lock was waited for.
-        home.references.acquire(id, &layer.merged(), false, || layer.require(operation))?;
+        let check = || {
+            layer.require(operation)?;
+            ids::finish(&layer)
+        };
+        home.references.acquire(id, &layer.merged(), false, check)?;
         Ok(Self { home: Arc::clone(home), layer })
     }
 

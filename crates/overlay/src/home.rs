@@ -10,6 +10,7 @@ use graphdriver_core::{
 };
 use nix::errno::Errno;
 
+use crate::ids::{self, Shifting};
 use crate::layout::{Layout, TEMP_DIRS};
 use crate::link::{self, LinkId};
 use crate::options::{OverlayOptions, OverlayTuning};
@@ -26,6 +27,7 @@ pub(crate) struct Home {
     pub(crate) options: OverlayOptions,
     pub(crate) native_diff: bool,
     pub(crate) support: Support,
+    pub(crate) shifting: Shifting,
     pub(crate) temp_dirs: TempDirs,
     /// Those of the store for read-only layers, where that is not the home.
     image_temp_dirs: Option<TempDirs>,
@@ -44,6 +46,7 @@ impl Home {
             try_beside(place, tuning)?;
             make_dirs(&home.links())?;
         }
+        let unclean = stores.own().any(has_temp_dirs);
         let temp_dirs = remove_leftovers(home)?;
         let image_temp_dirs = open_image_store(&mut stores)?;
         let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
@@ -52,15 +55,26 @@ impl Home {
             Err(error) if error.errno() == Some(Errno::EROFS) => probe_read_only(place, tuning)?,
             temp_dir => probe::probe(temp_dir?.path(), tuning)?,
         };
-        Ok(Self {
+        let shifting = if options.disable_idmap {
+            Shifting::disabled()
+        } else {
+            let found = temp_dirs.create();
+            Shifting::found(found.and_then(|dir| ids::probe(dir.path(), support.dialect, tuning.id_mapping)))
+        };
+        let home = Self {
             stores,
             options,
             native_diff: tuning.native_diff,
             support,
+            shifting,
             temp_dirs,
             image_temp_dirs,
             references,
-        })
+        };
+        if unclean {
+            ids::finish_all(&home)?;
+        }
+        Ok(home)
     }
 
     /// The temporary directories from which and into which layers of `store` are renamed.
@@ -85,9 +99,7 @@ fn open_image_store(stores: &mut Stores) -> Result<Option<TempDirs>> {
 
 /// Removes the links that killed processes left, and then their temporary directories, by which such links are known.
 pub(crate) fn remove_leftovers(store: &Layout) -> Result<TempDirs> {
-    let temp_dirs = store.path().join(TEMP_DIRS);
-    let is_empty = fs::read_dir(&temp_dirs).map_or(true, |mut entries| entries.next().is_none());
-    if !is_empty {
+    if has_temp_dirs(store) {
         match HomeLock::exclusive(store.path()) {
             // Nothing can be removed, and the layers can be read all the same.
             Err(error) if error.errno() == Some(Errno::EROFS) => {}
@@ -98,6 +110,12 @@ pub(crate) fn remove_leftovers(store: &Layout) -> Result<TempDirs> {
         }
     }
     TempDirs::open(store.path())
+}
+
+/// Whether a process is making, changing or removing layers, or was killed while it did.
+fn has_temp_dirs(store: &Layout) -> bool {
+    let entries = fs::read_dir(store.path().join(TEMP_DIRS));
+    entries.is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Tells whether a driver could be opened with `place`, without making the home.

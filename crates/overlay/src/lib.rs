@@ -14,6 +14,7 @@ mod fill;
 mod get;
 mod hold;
 mod home;
+mod ids;
 mod layer_store;
 mod layout;
 mod link;
@@ -30,5 +31,5 @@ mod status;
 mod stores;
 
 pub use driver::{DRIVER, Overlay};
-pub use mount::MountApi;
+pub use mount::{IdMapping, MountApi};
 pub use options::OverlayTuning;

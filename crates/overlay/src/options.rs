@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
 
 use crate::layer_store::LayerStore;
-use crate::mount::MountApi;
+use crate::mount::{IdMapping, MountApi};
 
 /// The keys that are known.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "additionalimagestore",
     "additionallayerstore",
+    "disable_idmap",
     "force_mask",
     "ignore_chown_errors",
     "imagestore",
@@ -44,6 +45,8 @@ pub(crate) struct OverlayOptions {
     pub(crate) skip_mount_home: bool,
     /// Keep the calling process's ids where the owner of a file cannot be set: for user namespaces with a single id.
     pub(crate) ignore_chown_errors: bool,
+    /// Show owners as they are on disk, whatever maps a mount is asked for with: what containers/storage takes from its environment.
+    pub(crate) disable_idmap: bool,
     /// Mode of every file on disk, the real one being noted in an attribute.
     pub(crate) force_mask: Option<u32>,
     /// Whether contents are flushed before a filled layer counts as complete.
@@ -65,6 +68,7 @@ impl OverlayOptions {
     fn set(&mut self, option: &DriverOption) -> Result<()> {
         match option.key() {
             "additionallayerstore" => self.layer_stores.extend(LayerStore::parse_list(option)?),
+            "disable_idmap" => self.disable_idmap = option.parse_bool()?,
             "force_mask" => self.force_mask = parse_mask(option)?,
             "ignore_chown_errors" => self.ignore_chown_errors = option.parse_bool()?,
             "imagestore" | "additionalimagestore" => self.image_stores.extend(option.parse_dirs()?),
@@ -143,13 +147,15 @@ fn parse_program(option: &DriverOption) -> Result<Option<PathBuf>> {
 pub struct OverlayTuning {
     /// How mounts are made; `None` for the best way that the kernel has.
     pub mount_api: Option<MountApi>,
+    /// How lower directories get other owners than they have on disk; `None` for the best way that the kernel has.
+    pub id_mapping: Option<IdMapping>,
     /// Diffs come from the layer's own directory where they can; otherwise two mounts are always compared.
     pub native_diff: bool,
 }
 
 impl Default for OverlayTuning {
     fn default() -> Self {
-        Self { mount_api: None, native_diff: true }
+        Self { mount_api: None, id_mapping: None, native_diff: true }
     }
 }
 
@@ -202,6 +208,7 @@ mod tests {
             ("mount_program=", none()),
             ("skip_mount_home=true", OverlayOptions { skip_mount_home: true, ..none() }),
             ("ignore_chown_errors=T", OverlayOptions { ignore_chown_errors: true, ..none() }),
+            ("disable_idmap=true", OverlayOptions { disable_idmap: true, ..none() }),
             ("force_mask=shared", OverlayOptions { force_mask: Some(0o755), ..none() }),
             ("force_mask=private", OverlayOptions { force_mask: Some(0o700), ..none() }),
             ("force_mask=0750", OverlayOptions { force_mask: Some(0o750), ..none() }),

@@ -4,10 +4,11 @@ use graphdriver_core::{Error, ErrorKind, LayerId, Result};
 use nix::errno::Errno;
 
 use crate::create::DirectoryLook;
+use crate::home::Home;
+use crate::ids;
 use crate::layout::LayerDir;
 use crate::link::{self, LinkId};
 use crate::lowers::{self, MAX_LOWERS};
-use crate::stores::Stores;
 
 /// How often a parent is read again that was removed and made anew meanwhile.
 const RETRIES: usize = 16;
@@ -26,16 +27,16 @@ pub(crate) struct Parent {
 impl Parent {
     /// # Errors
     /// `ParentUnknown`; `InvalidArgument` when there would be more layers below a child than the kernel stacks; `Io`.
-    pub(crate) fn read(stores: &Stores, id: &LayerId) -> Result<Self> {
-        let mut read = Self::try_read(stores, id);
+    pub(crate) fn read(home: &Home, id: &LayerId) -> Result<Self> {
+        let mut read = Self::try_read(home, id);
         for _ in 0..RETRIES {
             match read {
                 Err(error) if has_vanished(&error) => {
-                    if stores.find(id)?.is_none() {
+                    if home.stores.find(id)?.is_none() {
                         return Err(unknown(id));
                     }
                     // It went while it was read, and another one of its name came.
-                    read = Self::try_read(stores, id);
+                    read = Self::try_read(home, id);
                 }
                 read => return read,
             }
@@ -43,8 +44,11 @@ impl Parent {
         read
     }
 
-    fn try_read(stores: &Stores, id: &LayerId) -> Result<Self> {
+    fn try_read(home: &Home, id: &LayerId) -> Result<Self> {
+        let stores = &home.stores;
         let layer = stores.require("find parent", id)?;
+        // Children read its directories without its lock.
+        ids::finish_pending(home, &layer)?;
         let link = link::ensure(stores, &layer)?;
         let (lower, count) = lowers::for_child(&layer, &link)?;
         if count > MAX_LOWERS {

@@ -21,15 +21,29 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
     // It may have been removed while the lock was waited for.
     require_dir(&layer)?;
     let link = link::find(store, &layer)?;
-    if let Some(child) = child_of(&home.stores, &layer, link.as_ref())? {
-        let detail = format!("layer {} lies on it", child.id());
-        return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(id).detail(detail));
-    }
+    no_child_of(&home.stores, "remove", &layer, link.as_ref())?;
     home.references.while_unused(id, &layer.merged(), || temp_dir.take_in(layer.path()))?;
     if let Some(link) = link {
         link::remove(store, &link)?;
     }
     Ok(DeferredRemoval::new(move || temp_dir.delete()))
+}
+
+/// # Errors
+/// `LayerInUse` when another layer lies on this one; `Io`.
+pub(crate) fn require_no_child(stores: &Stores, operation: &'static str, layer: &LayerDir) -> Result<()> {
+    no_child_of(stores, operation, layer, link::read(layer)?.as_ref())
+}
+
+fn no_child_of(
+    stores: &Stores,
+    operation: &'static str,
+    layer: &LayerDir,
+    link: Option<&LinkId>,
+) -> Result<()> {
+    let Some(child) = child_of(stores, layer, link)? else { return Ok(()) };
+    let detail = format!("layer {} lies on it", child.id());
+    Err(Error::new(ErrorKind::LayerInUse, operation).layer(layer.id()).detail(detail))
 }
 
 /// What is there of the layer in a store of ours: complete if that is to be had.

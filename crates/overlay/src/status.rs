@@ -17,6 +17,7 @@ pub(crate) fn capabilities(home: &Home) -> Capabilities {
         native_diff: home.native_diff,
         native_apply: true,
         staged_apply: true,
+        id_shifting: home.shifting.how().is_some(),
         volatile: home.support.dialect.volatile,
         user_namespace: home.support.user_namespace,
         ..Capabilities::default()
@@ -36,7 +37,7 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
         ("Supports d_type", true.to_string()),
         ("Native Overlay Diff", home.native_diff.to_string()),
         ("Using metacopy", false.to_string()),
-        ("Supports shifting", false.to_string()),
+        ("Supports shifting", home.shifting.describe()),
         ("Supports volatile", dialect.volatile.to_string()),
         ("userxattr", (dialect.xattrs == OverlayXattrs::User).to_string()),
         ("Mount API", mount_api.to_owned()),

@@ -6,31 +6,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use graphdriver_core::{Error, Result};
-use graphdriver_sys::mount_api::{
-    FsContext, FsError, MountAttr, Propagation, SetAttrFlags, mount_setattr, move_mount,
-};
+use graphdriver_sys::mount_api::{FsContext, FsError};
 
-use super::{Dialect, OverlayMount, escape, failed, open_directory};
+use super::{Dialect, OverlayMount, attach_detached, escape, failed, open_directory};
 
 /// The longest string that `fsconfig(2)` takes, in bytes.
 const MAX_STRING: usize = 255;
 
 pub(super) fn attach(mount: &OverlayMount<'_>, dialect: Dialect) -> Result<()> {
-    let target = open_directory(mount.target)?;
     let detached = {
         let context = configure(mount, dialect)?;
         context.create().map_err(|error| refused("mount overlay", mount.target, error))?;
         context.mount(mount.attributes.flags).map_err(|error| refused("fsmount", mount.target, error))?
     };
-    move_mount(&detached, &target, c"").map_err(|errno| failed("move_mount", mount.target, errno))?;
-    // Below a shared mount the new one became shared when it was attached.
-    let private = MountAttr { propagation: Some(Propagation::Private), ..MountAttr::default() };
-    mount_setattr(&detached, c"", SetAttrFlags::EMPTY_PATH, &private).map_err(|errno| {
-        if let Err(error) = super::detach(mount.target) {
-            tracing::warn!(error = %error.report(), "a mount that is not private stays");
-        }
-        failed("mount_setattr", mount.target, errno)
-    })
+    attach_detached(&detached, mount.target)
 }
 
 /// Whether the kernel knows `userxattr`; false where that cannot be found out before mounting.

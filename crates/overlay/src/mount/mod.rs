@@ -6,6 +6,8 @@
 mod attributes;
 mod classic;
 mod context;
+mod id_mapped;
+mod namespace;
 
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -18,13 +20,20 @@ use std::path::Path;
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, RootDir};
 use graphdriver_core::{Error, ErrorKind, Result};
+use graphdriver_sys::mount_api::{
+    MountAttr, OpenTreeFlags, Propagation, SetAttrFlags, mount_setattr, move_mount, open_tree,
+};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
+use namespace::Stage;
+
 pub(crate) use attributes::Attributes;
 pub(crate) use context::knows_userxattr;
+pub(crate) use id_mapped::IdMapped;
+pub use id_mapped::IdMapping;
 
 pub(crate) const NEEDS_PRIVILEGE: &str =
     "mounting needs root, of the host or (from Linux 5.11) of a user namespace";
@@ -95,6 +104,24 @@ impl OverlayMount<'_> {
         }
     }
 
+    /// Makes the mount and attaches it nowhere. It is used through the descriptor and ends with it. The target must be a directory, and nothing is seen of
+    /// the mount there.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub(crate) fn detached(&self, dialect: Dialect) -> Result<OwnedFd> {
+        namespace::run(self.target, |stage| self.detached_on(stage, dialect))
+    }
+
+    fn detached_on(&self, stage: &Stage<'_>, dialect: Dialect) -> Result<OwnedFd> {
+        // Named, because mount(2) can make none but attached mounts.
+        let target = stage.directory("merged")?;
+        let mounted = OverlayMount { target: &target, ..*self }.attach(dialect);
+        mounted.map_err(|error| error.path(self.target))?;
+        open_tree(AT_FDCWD, &target, OpenTreeFlags::CLONE)
+            .map_err(|errno| failed("open_tree", self.target, errno))
+    }
+
     /// What is asked for besides the directories.
     fn parameters(&self, dialect: Dialect) -> Vec<Parameter> {
         let mut parameters: Vec<Parameter> = Vec::new();
@@ -135,6 +162,20 @@ pub(crate) fn detach(target: &Path) -> Result<()> {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::syscall("umount2", target, errno)),
     }
+}
+
+/// Attaches a mount at `target`, with private propagation.
+fn attach_detached(detached: &OwnedFd, target: &Path) -> Result<()> {
+    move_mount(detached, open_directory(target)?, c"")
+        .map_err(|errno| failed("move_mount", target, errno))?;
+    // Below a shared mount the new one became shared when it was attached.
+    let private = MountAttr { propagation: Some(Propagation::Private), ..MountAttr::default() };
+    mount_setattr(detached, c"", SetAttrFlags::EMPTY_PATH, &private).map_err(|errno| {
+        if let Err(error) = detach(target) {
+            tracing::warn!(error = %error.report(), "a mount that is not private stays");
+        }
+        failed("mount_setattr", target, errno)
+    })
 }
 
 /// A directory to be named in a mount.

@@ -51,6 +51,13 @@ impl Store {
         DriverHome::new("overlay", &OpenOptions::new(&self.root, self.dir.path().join("run"))).unwrap()
     }
 
+    pub(crate) fn open_with_options(&self, options: &[&str]) -> Graph {
+        let options = options.iter().map(|text| text.parse().unwrap());
+        let place = OpenOptions::new(&self.root, self.dir.path().join("run")).with_options(options);
+        let place = DriverHome::new("overlay", &place).unwrap();
+        Graph::new(Arc::new(Overlay::open(&place).unwrap()) as Arc<dyn Driver>)
+    }
+
     pub(crate) fn open(&self) -> Graph {
         self.open_with(OverlayTuning::default())
     }

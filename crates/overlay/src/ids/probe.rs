@@ -1,0 +1,73 @@
+//! Whether the home's file system can show other owners than it has, below an overlay mount.
+
+use std::borrow::Cow;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use graphdriver_core::{Error, ErrorKind, IdMap, IdMaps, Result};
+
+use crate::mount::{self, Attributes, Dialect, IdMapped, IdMapping, OverlayMount};
+
+/// The owner that the trial's file is to be shown with.
+const SHOWN: u32 = 1_000_000;
+
+/// Tries id-mapped lower directories in `scratch`, an empty directory on the home's file system; the newest way first, or only the one that is wanted.
+///
+/// # Errors
+/// `NotSupported` for a kernel or file system that cannot; `PermissionDenied` in a user namespace, which cannot either; `Io`.
+pub(crate) fn probe(scratch: &Path, dialect: Dialect, wanted: Option<IdMapping>) -> Result<IdMapping> {
+    let make = |name: &str| {
+        let path = scratch.join(name);
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map(|()| path.clone()).map_err(|error| Error::io("mkdir", path, error))
+    };
+    let lowers = [make("lower")?, make("other")?];
+    let merged = make("merged")?;
+    let file = lowers[0].join("file");
+    File::create(&file).map_err(|error| Error::io("create", &file, error))?;
+    let owner = fs::metadata(&file).map_err(|error| Error::io("stat", &file, error))?;
+    let map = |id| vec![IdMap { container_id: id, host_id: SHOWN, size: 1 }];
+    let maps = IdMaps::new(map(owner.uid()), map(owner.gid()))?;
+    let ways = match wanted {
+        Some(way) => vec![way],
+        None => vec![IdMapping::Detached, IdMapping::Namespace],
+    };
+    let mut result = Err(Error::new(ErrorKind::NotSupported, "map ids"));
+    for way in ways {
+        result = try_mount(&lowers, &merged, &maps, dialect, way).map(|()| way);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn try_mount(
+    lowers: &[PathBuf],
+    merged: &Path,
+    maps: &IdMaps,
+    dialect: Dialect,
+    way: IdMapping,
+) -> Result<()> {
+    let lowers: Vec<Cow<'_, Path>> = lowers.iter().map(Cow::from).collect();
+    let mount = OverlayMount {
+        lowers: &lowers,
+        upper: None,
+        target: merged,
+        volatile: false,
+        label: None,
+        attributes: Attributes::NONE,
+    };
+    IdMapped { mount, own: 0, maps, stores: &[] }.attach(dialect, way)?;
+    let shown = merged.join("file");
+    let owner = fs::symlink_metadata(&shown).map(|metadata| (metadata.uid(), metadata.gid()));
+    mount::detach(merged)?;
+    match owner {
+        Ok((SHOWN, SHOWN)) => Ok(()),
+        Ok((uid, gid)) => Err(Error::new(ErrorKind::NotSupported, "map ids")
+            .path(shown)
+            .detail(format!("the file is shown as owned by {uid}:{gid}, not by {SHOWN}:{SHOWN}"))),
+        Err(error) => Err(Error::io("stat", shown, error)),
+    }
+}
