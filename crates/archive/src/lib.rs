@@ -21,12 +21,13 @@ pub mod override_stat;
 mod root;
 mod stack;
 mod tar;
+pub mod tar_split;
 mod usage;
 mod walk;
 pub mod whiteout;
 mod xattrs;
 
-pub use apply::{Applied, ApplyOptions, WhiteoutMode, apply};
+pub use apply::{Applied, ApplyOptions, ArchiveDigest, WhiteoutMode, apply, apply_recorded};
 pub use change::{Change, ChangeKind};
 pub use changes::{
     CompareOptions, ContentCheck, aufs_changes, changes, changes_size, fuse_overlay_changes, overlay_changes,

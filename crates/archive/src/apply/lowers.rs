@@ -20,7 +20,7 @@ use crate::xattrs::Xattr;
 ///
 /// # Errors
 /// The kind of the failed system call.
-pub(super) fn show(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<bool> {
+pub(crate) fn show(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<bool> {
     Ok(!matches!(stack(roots, mode).show(path, false)?, Shown::Nothing))
 }
 
@@ -29,7 +29,7 @@ pub(super) fn show(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result
 ///
 /// # Errors
 /// The kind of the failed system call.
-pub(super) fn directory(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<Option<Metadata>> {
+pub(crate) fn directory(roots: &[RootDir], path: &Path, mode: WhiteoutMode) -> Result<Option<Metadata>> {
     match stack(roots, mode).show(path, false)? {
         Shown::Dir(dirs) => dirs.first().map(|dir| metadata(dir, path)).transpose(),
         Shown::Nothing | Shown::File(..) => Ok(None),

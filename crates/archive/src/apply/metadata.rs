@@ -42,22 +42,22 @@ pub(super) struct Rules {
 
 /// What one file gets.
 #[derive(Debug)]
-pub(super) struct Metadata {
+pub(crate) struct Metadata {
     /// As stored on the host; `None` leaves what creation gave.
-    pub(super) owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
     /// `None` for symbolic links, which have no mode of their own.
-    pub(super) mode: Option<u32>,
-    pub(super) xattrs: Vec<Xattr>,
-    pub(super) times: Option<Times>,
+    pub(crate) mode: Option<u32>,
+    pub(crate) xattrs: Vec<Xattr>,
+    pub(crate) times: Option<Times>,
     /// The directory that the file was made in has a default ACL (`acl(5)`), which the file inherited and must not have.
-    pub(super) inherited_acl: bool,
+    pub(crate) inherited_acl: bool,
 }
 
 /// Access and modification time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    pub(super) atime: TimeSpec,
-    pub(super) mtime: TimeSpec,
+pub(crate) struct Times {
+    pub(crate) atime: TimeSpec,
+    pub(crate) mtime: TimeSpec,
 }
 
 /// The file that metadata is given to.

@@ -2,7 +2,8 @@
 //!
 //! | file | answers |
 //! |---|---|
-//! | [`unpack`] | what does an entry make? |
+//! | [`role`] | what is an entry, by its name? |
+//! | [`unpack`] | what does it make? |
 //! | [`whiteouts`], [`whiteout_files`] | what does it take away? |
 //! | [`links`], [`aufs_links`] | which file does it share? |
 //! | [`implied`], [`lowers`] | what about directories that the archive does not have? |
@@ -18,21 +19,23 @@ mod file;
 mod implied;
 mod late;
 mod links;
-mod lowers;
-mod metadata;
+pub(crate) mod lowers;
+pub(crate) mod metadata;
 mod options;
+pub(crate) mod role;
 mod unpack;
 mod unpacked;
 mod whiteout_files;
 mod whiteouts;
 mod writers;
 
+use std::fs::File;
 use std::io::Read;
 use std::thread::available_parallelism;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-pub use options::{Applied, ApplyOptions, WhiteoutMode};
+pub use options::{Applied, ApplyOptions, ArchiveDigest, WhiteoutMode};
 
 use self::unpack::Unpacker;
 use self::writers::Writers;
@@ -40,6 +43,9 @@ use crate::error::Result;
 use crate::root::RootDir;
 use crate::tar::buffer::Pool;
 use crate::tar::read::Reader;
+use crate::tar_split::record::Recorder;
+use crate::tar_split::tape::{self, Tape};
+use crate::tar_split::{NotExact, Recorded, maps_digest};
 
 /// Buffers of 256 KiB between the archive and the files. More would only be cold memory.
 const BUFFERS: usize = 32;
@@ -80,16 +86,50 @@ const MAX_DEFAULT_THREADS: usize = 4;
 #[doc(alias = "Untar")]
 #[doc(alias = "ApplyUncompressedLayer")]
 pub fn apply(root: &RootDir, archive: &mut dyn Read, options: &ApplyOptions) -> Result<Applied> {
+    let tape = options.digest.then(|| Tape::new(Recorder::digesting()));
+    unpack(root, archive, options, tape).map(|(applied, _)| applied)
+}
+
+/// Like [`apply`], and writes a record of the archive to `record`, an empty file: with it and the directory, [`Record`](crate::tar_split::Record) gives
+/// the archive back byte for byte.
+///
+/// Not every archive can be: [`Recorded`] says so, and why; the file holds nothing of use then. `root` must begin empty, which is not checked. The record is complete when
+/// this returns, not flushed, and says which archive and which id maps it was. What is in `root` counts as unchanged when the record's file is touched (renamed) afterwards.
+///
+/// # Errors
+/// As [`apply`]; also failures to write the record.
+#[doc(alias = "NewInputTarStream")]
+pub fn apply_recorded(
+    root: &RootDir,
+    archive: &mut dyn Read,
+    options: &ApplyOptions,
+    record: File,
+) -> Result<(Applied, Recorded)> {
+    let tape = Tape::new(Recorder::recording(record, maps_digest(&options.id_maps)));
+    unpack(root, archive, options, Some(tape))
+}
+
+fn unpack(
+    root: &RootDir,
+    archive: &mut dyn Read,
+    options: &ApplyOptions,
+    mut tape: Option<Tape>,
+) -> Result<(Applied, Recorded)> {
     let limits = Limits::of_process();
     let writers = Writers::new(threads(options), limits.open_files);
     let starved = || writers.make_progress();
-    let mut reader = Reader::new(archive, Pool::new(BUFFERS), &starved);
+    let buffers = BUFFERS + if tape.is_some() { tape::MAX_BUFFERS } else { 0 };
+    let mut reader = Reader::new(archive, Pool::new(buffers), &starved).taped(tape.as_mut());
     let mut unpacker = Unpacker::new(root, options, &writers, limits.open_directories);
     while let Some(entry) = reader.next_entry()? {
         unpacker.entry(&mut reader, entry)?;
     }
     reader.drain()?;
-    unpacker.finish()
+    drop(reader);
+    let (applied, lost) = unpacker.finish()?;
+    let Some(tape) = tape else { return Ok((applied, Recorded::NotAsked)) };
+    let (archive, recorded) = tape.finish(lost.map(NotExact::Replaced))?;
+    Ok((Applied { archive: Some(archive), ..applied }, recorded))
 }
 
 fn threads(options: &ApplyOptions) -> usize {

@@ -42,6 +42,8 @@ pub struct ApplyOptions {
     /// Threads that write file contents, the calling one among them; 0 for as many as there are cores (at most 4). Others than the
     /// calling one start when there is work for them.
     pub threads: usize,
+    /// Digest the archive on the way, by a thread of its own; [`apply_recorded`](crate::apply_recorded) always does.
+    pub digest: bool,
 }
 
 /// What `apply` did.
@@ -50,5 +52,18 @@ pub struct Applied {
     /// Entries of the archive, whiteouts included, PAX and GNU extension headers not.
     pub entries: u64,
     /// Sum of the sizes of all entries, as their headers say (the size that Go's `ApplyDiff` returns).
+    pub bytes: u64,
+    /// Of the archive itself, to its end; `None` unless asked for.
+    pub archive: Option<ArchiveDigest>,
+}
+
+/// Which archive: digest and size of an uncompressed tar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[doc(alias = "UncompressedDigest")]
+#[doc(alias = "DiffID")]
+pub struct ArchiveDigest {
+    /// SHA-256 of all its bytes.
+    pub sha256: [u8; 32],
+    /// How many bytes.
     pub bytes: u64,
 }

@@ -22,13 +22,13 @@ use super::late::Late;
 use super::links::DeferredLinks;
 use super::metadata::{Metadata, Rules, Target};
 use super::options::{Applied, ApplyOptions, WhiteoutMode};
+use super::role::Role;
 use super::unpacked::Unpacked;
 use super::whiteouts::set_opaque;
 use super::writers::{Job, Part, Writers};
 use crate::error::{Error, Result};
 use crate::root::{RootDir, clean_name, remove_at};
 use crate::tar::read::{Entry, EntryKind, Reader};
-use crate::whiteout;
 
 /// A file's contents are handed over in parts of this size, so that several threads may write one file and few buffers are held.
 const JOB_BYTES: u64 = 1 << 20;
@@ -54,21 +54,9 @@ pub(super) struct Unpacker<'a> {
     pub(super) root_opaque: bool,
     root_has_entry: bool,
     remembered_bytes: usize,
+    /// Where contents were that the archive itself took away again, or never had a place for.
+    lost: Option<PathBuf>,
     applied: Applied,
-}
-
-/// What an entry's name makes of it.
-enum Role {
-    Root,
-    File,
-    /// Takes the path away.
-    Whiteout(PathBuf),
-    /// Makes the directory opaque.
-    Opaque(PathBuf),
-    /// Content that AUFS keeps for hard links, by its name.
-    AufsLink(Vec<u8>),
-    /// Of no meaning outside AUFS.
-    Skip,
 }
 
 impl<'a> Unpacker<'a> {
@@ -92,6 +80,7 @@ impl<'a> Unpacker<'a> {
             root_opaque: false,
             root_has_entry: false,
             remembered_bytes: 0,
+            lost: None,
             applied: Applied::default(),
         }
     }
@@ -104,7 +93,11 @@ impl<'a> Unpacker<'a> {
         self.applied.entries += 1;
         self.applied.bytes = self.applied.bytes.saturating_add(entry.size);
         let path = clean_name(&entry.name)?;
-        match self.role(&path, entry.kind)? {
+        let role = Role::of(&path, entry.kind, self.options.whiteouts)?;
+        if reader.data_left() > 0 && !matches!(role, Role::File) {
+            self.lost.get_or_insert_with(|| path.clone());
+        }
+        match role {
             Role::Root => self.root_entry(entry),
             Role::File => self.file(reader, entry, path),
             Role::Whiteout(hidden) => self.whiteout(&entry, &path, &hidden),
@@ -114,11 +107,11 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Does what must wait for the last entry.
+    /// Does what must wait for the last entry. Also tells a path whose contents were in the archive and are not in the directory, if it began empty.
     ///
     /// # Errors
     /// As [`apply`](super::apply).
-    pub(super) fn finish(mut self) -> Result<Applied> {
+    pub(super) fn finish(mut self) -> Result<(Applied, Option<PathBuf>)> {
         self.link_deferred()?;
         self.writers.finish()?;
         if self.root_opaque {
@@ -130,36 +123,7 @@ impl<'a> Unpacker<'a> {
         }
         self.late.set(self.root, &mut self.directories)?;
         self.rules.report();
-        Ok(self.applied)
-    }
-
-    fn role(&self, path: &Path, kind: EntryKind) -> Result<Role> {
-        let Some(name) = path.file_name() else { return Ok(Role::Root) };
-        if self.options.whiteouts == WhiteoutMode::Aufs {
-            return Ok(Role::File);
-        }
-        let name = name.as_bytes();
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let mut components = path.iter().map(OsStrExt::as_bytes);
-        let (first, second, third) = (components.next(), components.next(), components.next());
-        if first.is_some_and(|first| first.starts_with(whiteout::META_PREFIX))
-            && path.as_os_str().as_bytes() != whiteout::OPAQUE
-        {
-            return Ok(match (first, second, third) {
-                (Some(whiteout::LINK_DIR), Some(name), None) if kind == EntryKind::Regular => {
-                    Role::AufsLink(name.to_vec())
-                }
-                _ => Role::Skip,
-            });
-        }
-        if name == whiteout::OPAQUE {
-            return Ok(Role::Opaque(parent.to_owned()));
-        }
-        match name.strip_prefix(whiteout::PREFIX) {
-            None => Ok(Role::File),
-            Some(b"" | b"." | b"..") => Err(Error::invalid_archive("a whiteout of no name").path(path)),
-            Some(hidden) => Ok(Role::Whiteout(parent.join(OsStr::from_bytes(hidden)))),
-        }
+        Ok((self.applied, self.lost))
     }
 
     fn root_entry(&mut self, mut entry: Entry) -> Result<()> {
@@ -348,12 +312,15 @@ impl<'a> Unpacker<'a> {
             return Ok(Cleared::Kept);
         }
         remove_at(parent.as_fd(), name, path)?;
-        self.removed(kind);
+        self.removed(path, kind);
         Ok(Cleared::Removed)
     }
 
-    /// Something of this kind was removed.
-    pub(super) fn removed(&mut self, kind: FileType) {
+    /// What was at `path`, of this kind, was removed.
+    pub(super) fn removed(&mut self, path: &Path, kind: FileType) {
+        if kind.is_dir() || kind == FileType::Regular {
+            self.lost.get_or_insert_with(|| path.to_owned());
+        }
         if kind.is_dir() {
             self.late.directory_removed();
         }

@@ -156,7 +156,7 @@ impl Unpacker<'_> {
             }
         }
         if removed {
-            self.removed(FileType::Directory);
+            self.removed(directory, FileType::Directory);
         }
         Ok(())
     }

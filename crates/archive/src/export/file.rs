@@ -14,15 +14,15 @@ use crate::xattrs::{self, Xattr};
 
 /// A file of the tree.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) stat: FileStat,
-    pub(super) kind: Kind,
-    pub(super) xattrs: Vec<Xattr>,
+pub(crate) struct Found {
+    pub(crate) stat: FileStat,
+    pub(crate) kind: Kind,
+    pub(crate) xattrs: Vec<Xattr>,
 }
 
 /// What kind it is, and what reading it takes.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Regular(OwnedFd),
     Directory(OwnedFd),
     Symlink(OsString),
@@ -33,16 +33,16 @@ pub(super) enum Kind {
 
 /// Where a file is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
-    pub(super) dir: BorrowedFd<'a>,
-    pub(super) name: &'a CStr,
+pub(crate) struct Place<'a> {
+    pub(crate) dir: BorrowedFd<'a>,
+    pub(crate) name: &'a CStr,
     /// Of the file, relative to the root.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
 }
 
 impl Place<'_> {
     /// The failure of a system call on the file.
-    pub(super) fn failed(&self, operation: &'static str, errno: Errno) -> Error {
+    pub(crate) fn failed(&self, operation: &'static str, errno: Errno) -> Error {
         Error::syscall(operation, as_path(self.path), errno)
     }
 }
@@ -50,7 +50,7 @@ impl Place<'_> {
 /// Looks at the file, of which the directory says that it is a `hint`; `None` when it is not there any more.
 ///
 /// Files and directories are opened first and then looked at, so that what is said about them and what is in them is the same file's.
-pub(super) fn find(place: Place<'_>, hint: FileType) -> Result<Option<Found>> {
+pub(crate) fn find(place: Place<'_>, hint: FileType) -> Result<Option<Found>> {
     let mut file_type = hint;
     // Another process may put another kind of file in its place between two calls; not for ever.
     for _ in 0..8 {

@@ -1,7 +1,7 @@
 //! Writing layer tars.
 
 mod content;
-mod file;
+pub(crate) mod file;
 mod layer;
 mod list;
 mod options;

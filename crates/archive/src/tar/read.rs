@@ -12,6 +12,8 @@ use super::number::Timestamp;
 use super::sparse::{BlockMap, Pairs, Segment, SparseMap};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::Owner;
+use crate::tar_split::record::Mark;
+use crate::tar_split::tape::Tape;
 use crate::xattrs::Xattr;
 
 /// Longest data of an extension header, as in Go's `archive/tar`.
@@ -69,6 +71,8 @@ pub(crate) struct Reader<'a> {
     /// Bytes of the current entry's data not read yet, and of the padding after it.
     data_left: u64,
     padding: u64,
+    /// Sees all that is read.
+    tape: Option<&'a mut Tape>,
 }
 
 impl<'a> Reader<'a> {
@@ -77,7 +81,24 @@ impl<'a> Reader<'a> {
         pool: Arc<Pool>,
         starved: &'a dyn Fn() -> Result<()>,
     ) -> Self {
-        Self { source, pool, starved, buffer: None, at: 0, end: 0, position: 0, data_left: 0, padding: 0 }
+        Self {
+            source,
+            pool,
+            starved,
+            buffer: None,
+            at: 0,
+            end: 0,
+            position: 0,
+            data_left: 0,
+            padding: 0,
+            tape: None,
+        }
+    }
+
+    /// Shows `tape` all that is read, until the stream ends.
+    pub(crate) fn taped(mut self, tape: Option<&'a mut Tape>) -> Self {
+        self.tape = tape;
+        self
     }
 
     /// Passes over what is left of the current entry and reads the next; `None` at the end of the archive.
@@ -92,11 +113,11 @@ impl<'a> Reader<'a> {
             self.skip_data()?;
             let start = self.position;
             let Some(block) = self.header_block()? else {
-                return if extensions {
-                    Err(self.invalid("the archive ends after an extension header"))
-                } else {
-                    Ok(None)
-                };
+                if extensions {
+                    return Err(self.invalid("the archive ends after an extension header"));
+                }
+                self.mark(|at| Mark::End { at });
+                return Ok(None);
             };
             let header = Header::parse(&block).map_err(|error| invalid_at(start, &error))?;
             self.set_data(header.size)?;
@@ -111,11 +132,22 @@ impl<'a> Reader<'a> {
                     let name = extended::gnu_long_name(&data).map_err(|error| invalid_at(start, &error))?;
                     if header.typeflag == b'L' { long_name = Some(name) } else { long_link = Some(name) }
                 }
-                b'g' => extensions = false,
+                b'g' => {
+                    extensions = false;
+                    // Up to its padding, as records have it.
+                    while self.data(u64::MAX)?.is_some() {}
+                    self.mark(|at| Mark::Entry { at, name: header.name, data: 0, is_sparse: false });
+                }
                 _ => {
                     extended.path = long_name.or(extended.path);
                     extended.linkpath = long_link.or(extended.linkpath);
-                    return self.entry(&block, header, extended, start).map(Some);
+                    let entry = self.entry(&block, header, extended, start)?;
+                    let data = self.data_left;
+                    self.mark(|at| {
+                        let is_sparse = entry.sparse.is_some();
+                        Mark::Entry { at, name: entry.name.clone(), data, is_sparse }
+                    });
+                    return Ok(Some(entry));
                 }
             }
         }
@@ -319,6 +351,13 @@ impl<'a> Reader<'a> {
         Ok(Some(block))
     }
 
+    /// Tells the tape of the next unread byte.
+    fn mark(&mut self, mark: impl FnOnce(u64) -> Mark) {
+        if let Some(tape) = &mut self.tape {
+            tape.mark(mark(self.position));
+        }
+    }
+
     fn advance(&mut self, bytes: usize) {
         self.at += bytes;
         self.position += bytes as u64;
@@ -329,6 +368,9 @@ impl<'a> Reader<'a> {
         // Given back first: if nobody else has part of it, the same memory is used again.
         self.buffer = None;
         (self.at, self.end) = (0, 0);
+        if let Some(tape) = &mut self.tape {
+            tape.pass()?;
+        }
         let mut buffer = loop {
             match self.pool.take() {
                 Some(buffer) => break buffer,
@@ -344,7 +386,13 @@ impl<'a> Reader<'a> {
                 Err(error) => return Err(source_error(error)),
             }
         }
-        self.buffer = Some(Arc::new(buffer));
+        let buffer = Arc::new(buffer);
+        if let Some(tape) = &mut self.tape
+            && self.end > 0
+        {
+            tape.load(Slice::new(Arc::clone(&buffer), 0..self.end));
+        }
+        self.buffer = Some(buffer);
         Ok(self.end > 0)
     }
 
