@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use graphdriver::{DriverOption, LayerId};
 
 use crate::import::ImageRef;
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Usage(OneLayer),
     /// Unmount what nobody uses and delete temporary files of processes that are gone
     Cleanup,
+    /// Let equal files of layers share their blocks, where the file system can; print the bytes gained
+    Dedup(Dedup),
     /// Look for problems in the store
     Check(Check),
     /// Make layers from an image and print the id of the top one
@@ -187,6 +189,26 @@ pub(crate) struct Remove {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Dedup {
+    /// Layers to look at [default: all of the store]
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<LayerId>,
+    /// By what files are found that may be equal, besides their size
+    #[arg(long, value_enum, default_value = "crc")]
+    pub(crate) hash: Hash,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Hash {
+    /// CRC-64 of the contents
+    Crc,
+    /// Nothing: each file is compared with all different ones of its size
+    Size,
+    /// SHA-256 of the contents
+    Sha256,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Check {
     /// Also do what `cleanup` does before looking
     #[arg(long)]
@@ -273,6 +295,7 @@ mod tests {
             "run l1 sh",
             "frobnicate",
             "check --fix",
+            "dedup --hash md5",
         ] {
             let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.trim_matches('\''));
             assert!(Cli::try_parse_from(std::iter::once("graphdriver").chain(words)).is_err(), "{line:?}");

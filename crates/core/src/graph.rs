@@ -1,11 +1,12 @@
 //! What callers hold: an opened driver with guards and the general ways of doing things.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graphdriver_archive::{Applied, Change, DiskUsage, IdMaps};
+use graphdriver_archive::{Applied, Change, DedupHash, DiskUsage, IdMaps};
 
 use crate::capabilities::Capabilities;
 use crate::driver::{CreateOptions, DeferredRemoval, Driver, MountOptions};
@@ -266,6 +267,33 @@ impl Graph {
     /// See [`Driver::image_stores`].
     pub fn image_stores(&self) -> Vec<PathBuf> {
         self.driver.image_stores()
+    }
+
+    /// Opens the file `path` of the layer for reading, without mounting the layer where the driver can do that; see [`FileGetter`](crate::FileGetter).
+    ///
+    /// # Errors
+    /// As [`FileGetter::open_file`](crate::FileGetter::open_file); `NotSupported` when the driver cannot.
+    #[doc(alias = "DiffGetter")]
+    pub fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
+        let named = |error| with_names(error, &*self.driver, id);
+        let Some(getter) = self.driver.file_getter() else {
+            return Err(named(Error::new(ErrorKind::NotSupported, "open file")));
+        };
+        getter.open_file(id, path).map_err(named)
+    }
+
+    /// Lets equal files of the layers share their blocks; returns how many bytes are stored once less than before. See [`Dedup`](crate::Dedup).
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `NotSupported` when the driver cannot; otherwise as the driver says.
+    #[doc(alias = "DedupArgs")]
+    #[doc(alias = "DedupResult")]
+    pub fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64> {
+        let named = |error: Error| error.driver(self.name());
+        let Some(dedup) = self.driver.dedup() else {
+            return Err(named(Error::new(ErrorKind::NotSupported, "deduplicate")));
+        };
+        dedup.dedup(layers, hash).map_err(named)
     }
 
     /// Rewrites the owners of a layer that was just created; see [`IdShift`](crate::IdShift::update_layer_id_map).

@@ -144,21 +144,20 @@ pub trait AdditionalLayer: fmt::Debug + Send {
 #[doc(alias = "DiffGetterDriver")]
 #[doc(alias = "FileGetCloser")]
 pub trait FileGetter: Send + Sync {
-    /// Opens the file `path` as the mounted layer would show it.
+    /// Opens the regular file `path` for reading, as the mounted layer would show it. `path` goes through no symbolic link.
     ///
     /// # Errors
-    /// `LayerUnknown`; `Io` (`ENOENT` when the layer has no such file).
+    /// `LayerUnknown`; `Io` (`ENOENT` when the layer has no such file, `ELOOP` for a symbolic link, `EISDIR`).
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File>;
 }
 
 /// Sharing the blocks of equal files between layers (`FIDEDUPERANGE`, `ioctl_fideduperange(2)`).
 pub trait Dedup: Send + Sync {
-    /// Shares what is equal in the given layers; returns the bytes that are now stored once less.
+    /// Shares what is equal in and between the given layers; returns how many bytes are stored once less than before. Layers of additional stores are passed over. Where
+    /// the file system cannot share blocks, nothing happens.
     ///
     /// # Errors
     /// `LayerUnknown`; `Io`.
-    #[doc(alias = "DedupArgs")]
-    #[doc(alias = "DedupResult")]
     fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64>;
 
     /// The directories that are looked at for one layer.

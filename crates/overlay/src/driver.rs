@@ -1,20 +1,21 @@
 //! The driver as its users see it; what each method does is in the module that its body names.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graphdriver_core::{
-    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DeferredRemoval, DiskUsage,
-    Driver, DriverEntry, DriverHome, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId,
-    MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
+    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
+    DiskUsage, Driver, DriverEntry, DriverHome, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff,
+    LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
-use crate::{check, cleanup, diff, fill, get, ids, lowers, remove, staged, status};
+use crate::{check, cleanup, dedup, diff, file_getter, fill, get, ids, lowers, remove, staged, status};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -139,11 +140,11 @@ impl Driver for Overlay {
     }
 
     fn file_getter(&self) -> Option<&dyn FileGetter> {
-        None
+        Some(self)
     }
 
     fn dedup(&self) -> Option<&dyn Dedup> {
-        None
+        Some(self)
     }
 }
 
@@ -188,5 +189,21 @@ impl StagedApply for Overlay {
         options: &LayerApplyOptions,
     ) -> Result<Box<dyn StagedLayer>> {
         Ok(Box::new(staged::stage(&self.home, create, tar, options)?))
+    }
+}
+
+impl FileGetter for Overlay {
+    fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
+        file_getter::open_file(&self.home, id, path)
+    }
+}
+
+impl Dedup for Overlay {
+    fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64> {
+        dedup::dedup(&self.home, layers, hash)
+    }
+
+    fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>> {
+        dedup::roots(&self.home, id)
     }
 }

@@ -8,8 +8,10 @@
 mod check;
 mod cleanup;
 mod create;
+mod dedup;
 mod diff;
 mod driver;
+mod file_getter;
 mod fill;
 mod get;
 mod hold;

@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use graphdriver_archive as archive;
 use graphdriver_core::{
-    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DeferredRemoval, DiskUsage,
-    Driver, DriverEntry, DriverHome, Error, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff,
-    LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
+    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
+    DiskUsage, Driver, DriverEntry, DriverHome, Error, FileGetter, IdMaps, IdShift, LayerApplyOptions,
+    LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::home::Home;
 use crate::options::{VfsTuning, no_mount_options};
 use crate::reference::Reference;
 use crate::staged::Staged;
-use crate::{check, diff, remove};
+use crate::{check, dedup, diff, remove};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `vfs`. Works everywhere and so is never chosen while another would do.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -165,7 +165,7 @@ impl Driver for Vfs {
     }
 
     fn dedup(&self) -> Option<&dyn Dedup> {
-        None
+        Some(self)
     }
 }
 
@@ -222,5 +222,16 @@ impl IdShift for Vfs {
 impl FileGetter for Vfs {
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
         Ok(self.home.open_layer("open file of", id)?.open_file(path)?)
+    }
+}
+
+impl Dedup for Vfs {
+    fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64> {
+        dedup::dedup(&self.home, layers, hash)
+    }
+
+    fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>> {
+        self.home.require("deduplicate", id)?;
+        Ok(vec![self.home.layer(id)])
     }
 }

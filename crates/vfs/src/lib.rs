@@ -7,6 +7,7 @@
 //! and of when it was copied, so that changes can be told without being given the parent, and without missing an edit whose time was put back.
 
 mod check;
+mod dedup;
 mod diff;
 mod driver;
 mod home;

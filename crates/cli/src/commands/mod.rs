@@ -46,6 +46,7 @@ pub(crate) fn run(command: &Command, global: &Global) -> Result<u8> {
         Command::Cleanup => stores::cleanup(&session)?,
         Command::Check(args) => return check::check(&session, args),
         Command::Create(args) => layers::create(&session, args)?,
+        Command::Dedup(args) => stores::dedup(&session, args)?,
         Command::Remove(args) => layers::remove(&session, args)?,
         Command::List => layers::list(&session)?,
         Command::Exists(args) => return layers::exists(&session, &args.id),

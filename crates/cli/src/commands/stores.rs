@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use graphdriver::DriverEntry;
+use graphdriver::{DedupHash, DriverEntry};
 use serde::Serialize;
 
 use super::Session;
+use crate::args::{Dedup, Hash};
 use crate::failure::Result;
 use crate::output;
 
@@ -90,6 +91,23 @@ fn driver_row(session: &Session, entry: &DriverEntry) -> DriverRow {
     let probed = session.store.registry().probe(entry.name(), session.store.options());
     let reason = probed.err().map(|error| error.report().to_string());
     DriverRow { name: entry.name(), usable: reason.is_none(), reason, automatic: entry.automatic }
+}
+
+#[derive(Serialize)]
+struct Deduplicated {
+    bytes: u64,
+}
+
+pub(super) fn dedup(session: &Session, args: &Dedup) -> Result {
+    let graph = session.store.open()?;
+    let layers = if args.ids.is_empty() { graph.layers()? } else { args.ids.clone() };
+    let hash = match args.hash {
+        Hash::Crc => DedupHash::Crc,
+        Hash::Size => DedupHash::Size,
+        Hash::Sha256 => DedupHash::Sha256,
+    };
+    let bytes = graph.dedup(&layers, hash)?;
+    if session.json { output::json(&Deduplicated { bytes }) } else { output::line(bytes.to_string()) }
 }
 
 pub(super) fn cleanup(session: &Session) -> Result {

@@ -153,3 +153,14 @@ fn layers_go_children_first_whatever_the_order_given() {
     assert!(store.list().is_empty());
     store.assert_clean();
 }
+
+#[test]
+fn dedup_tells_the_bytes_gained() {
+    let store = store();
+    assert!(store.apply("same", None, &base()).status.success());
+    // What it is depends on the file system; a second run has nothing left to do.
+    store.ok(&["dedup", "--hash", "sha256"]).trim_end().parse::<u64>().unwrap();
+    assert_eq!(store.ok(&["dedup"]), "0\n");
+    assert_eq!(store.ok(&["--json", "dedup", "base", "same", "--hash", "size"]), "{\"bytes\":0}\n");
+    assert!(store.fails(&["dedup", "base", "missing"], 1).contains("missing"));
+}

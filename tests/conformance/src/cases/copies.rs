@@ -4,8 +4,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use graphdriver_core::ErrorKind;
+use graphdriver_core::{DedupHash, ErrorKind};
 
+use crate::backing::Backing;
 use crate::content;
 use crate::store::{Store, fails, id};
 use crate::tarball::{Entry, Tarball};
@@ -39,6 +40,40 @@ pub fn file_getter(store: &Store) {
     fails(getter.open_file(&layer, Path::new("gone")), ErrorKind::Io);
     fails(getter.open_file(&layer, Path::new("missing")), ErrorKind::Io);
     fails(getter.open_file(&id("missing"), Path::new("new")), ErrorKind::LayerUnknown);
+}
+
+/// Equal files of layers share their blocks where the file system can, and stay files of their own.
+pub fn dedup(store: &Store) {
+    let large = content::bytes(7, 3 << 20);
+    let small = content::bytes(8, 9000);
+    let one = store.fill(
+        "one",
+        None,
+        &Tarball::of([Entry::file("large", &large), Entry::file("small", &small), Entry::file("empty", "")]),
+    );
+    let two = store.fill(
+        "two",
+        None,
+        &Tarball::of([Entry::file("a", &small), Entry::file("b", &large), Entry::hard_link("c", "b")]),
+    );
+    let layers = [one.clone(), two.clone()];
+    let graph = store.graph();
+    fails(graph.dedup(&[one.clone(), id("missing")], DedupHash::Crc), ErrorKind::LayerUnknown);
+    let before = layers.each_ref().map(|layer| store.tree(layer, Times::Nanoseconds));
+    let expected = if store.backing().has_reflinks() { large.len() + small.len() } else { 0 };
+    // Wherever the machine's own temporary directory is.
+    let gained = graph.dedup(&layers, DedupHash::Sha256).unwrap();
+    if store.backing() != Backing::Here {
+        assert_eq!(gained, expected as u64);
+    }
+    for hash in [DedupHash::Crc, DedupHash::Size, DedupHash::Sha256] {
+        assert_eq!(graph.dedup(&layers, hash).unwrap(), 0, "{hash:?}: all is shared already");
+    }
+    for (layer, before) in layers.iter().zip(&before) {
+        store.tree(layer, Times::Nanoseconds).assert_same(before);
+    }
+    store.edit(&two, |root| fs::write(root.join("b"), "changed").unwrap());
+    store.tree(&one, Times::Nanoseconds).assert_same(&before[0]);
 }
 
 /// Writing to one of two layers that may share blocks, names or inodes does not show in the other.

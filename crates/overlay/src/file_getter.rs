@@ -1,0 +1,22 @@
+//! Reading a file of a layer without mounting it.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use graphdriver_archive::LayerStack;
+use graphdriver_core::{LayerId, Result};
+
+use crate::fill;
+use crate::hold::Hold;
+use crate::home::Home;
+
+/// Opens the file `path` of the layer for reading, as a mount would show it.
+///
+/// # Errors
+/// `LayerUnknown`; as [`LayerStack::open_file`].
+pub(crate) fn open_file(home: &Arc<Home>, id: &LayerId, path: &Path) -> Result<File> {
+    let hold = Hold::take(home, "open file of", id)?;
+    let directories = fill::with_parents(&home.stores, hold.layer())?;
+    Ok(LayerStack::overlay(directories, home.support.dialect.xattrs).open_file(path)?)
+}
