@@ -22,6 +22,8 @@
 //! | [`clone_file`](mod@clone_file) | the FICLONE ioctl |
 //! | [`dedupe_range`](mod@dedupe_range) | the FIDEDUPERANGE ioctl |
 //! | [`extents`](mod@extents) | the FIEMAP ioctl |
+//! | [`file_attributes`] | flags and project of an inode: the FSGETXATTR and FSSETXATTR ioctls |
+//! | [`project_quota`] | quotactl and quotactl_fd, for projects |
 //! | [`ofd_lock`] | open file description locks |
 //! | [`capability`] | capget |
 //! | [`umask`] | the process's file mode creation mask |
@@ -32,10 +34,12 @@ pub mod clone_file;
 pub mod dedupe_range;
 pub mod dents;
 pub mod extents;
+pub mod file_attributes;
 pub mod file_type;
 pub mod mount_api;
 pub mod mount_point;
 pub mod ofd_lock;
+pub mod project_quota;
 pub mod statx;
 pub mod umask;
 pub mod user_namespace;
