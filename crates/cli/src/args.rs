@@ -133,10 +133,10 @@ pub(crate) struct Create {
     /// Start with the contents of this layer
     #[arg(long, value_name = "ID")]
     pub(crate) template: Option<LayerId>,
-    /// Limit what may be written, as 500M or 10GiB (1024 based)
+    /// Limit the space of a read-write layer, as 500M or 10GiB (1024 based)
     #[arg(long, value_name = "BYTES", value_parser = graphdriver::parse_size)]
     pub(crate) size: Option<u64>,
-    /// Limit how many files there may be
+    /// Limit the files of a read-write layer
     #[arg(long, value_name = "N")]
     pub(crate) inodes: Option<u64>,
 }

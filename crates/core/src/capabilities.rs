@@ -14,7 +14,7 @@ pub struct Capabilities {
     /// A diff gives back, byte for byte, the archive that the layer was filled from.
     #[doc(alias = "ReproducesExactDiffs")]
     pub exact_diffs: bool,
-    /// The driver can limit the size of a layer.
+    /// The driver can limit the size of a read-write layer, and counts what it uses.
     pub quota: bool,
     /// Mounts can show other owners than the disk has, without a copy.
     #[doc(alias = "SupportsShifting")]

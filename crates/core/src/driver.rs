@@ -51,7 +51,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// `ReadOnly` layers are meant to be filled by `apply`, `ReadWrite` ones to be mounted and written to; both kinds can be mounted.
     ///
     /// # Errors
-    /// `LayerExists`; `ParentUnknown`; `InvalidArgument` for an option that this driver does not know; `NotSupported` for one that cannot be had here;
+    /// `LayerExists`; `ParentUnknown`; `InvalidArgument` for an option that this driver does not know, and for limits of a layer that is not `ReadWrite`; `NotSupported` for one that cannot be had here;
     /// `NoSpace`; `Io`. Nothing of the layer remains.
     #[doc(alias = "Create")]
     #[doc(alias = "CreateReadWrite")]
@@ -123,7 +123,10 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     #[doc(alias = "GetMetadata")]
     fn metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>>;
 
-    /// What the layer itself occupies (apparent bytes and inodes), not counting its parents where they are stored apart.
+    /// What the layer itself occupies, not counting its parents where they are stored apart.
+    ///
+    /// Bytes are apparent sizes and inodes those of the layer's files. Of a read-write layer where the driver can [limit](Capabilities::quota) layers, they are the file system's counters instead, without a walk:
+    /// allocated space, and the inodes of all that is kept for the layer, which is what its limits apply to.
     ///
     /// # Errors
     /// `LayerUnknown`; `Io`.
@@ -179,19 +182,25 @@ pub enum LayerKind {
     ReadWrite,
 }
 
-/// Upper limits for what may be written to a layer.
+/// Upper limits for what may be written to a layer: everything that is kept for it counts, the few files and directories of the driver's own too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// Bytes; `None` for no limit.
+    /// Bytes of allocated space, rounded up to the file system's units. `None` for what the driver's options say, zero for no limit.
     pub bytes: Option<u64>,
-    /// Inodes; `None` for no limit.
+    /// Inodes. `None` for what the driver's options say, zero for no limit.
     pub inodes: Option<u64>,
 }
 
 impl Quota {
     /// Whether nothing is limited.
     pub fn is_unlimited(self) -> bool {
-        self == Self::default()
+        [self.bytes, self.inodes].iter().all(|limit| limit.is_none_or(|limit| limit == 0))
+    }
+
+    /// These limits, and those of `defaults` where this has none.
+    #[must_use]
+    pub fn or(self, defaults: Self) -> Self {
+        Self { bytes: self.bytes.or(defaults.bytes), inodes: self.inodes.or(defaults.inodes) }
     }
 }
 

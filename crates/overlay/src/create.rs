@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+use graphdriver_archive::RootDir;
 use graphdriver_core::{
     CreateOptions, Error, ErrorKind, LayerId, Owner, Result, TempDir, sync_dir, write_new,
 };
@@ -30,17 +31,13 @@ impl Draft {
     /// An empty layer.
     ///
     /// # Errors
-    /// `ParentUnknown`; `InvalidArgument` when more layers are below than the kernel stacks; `NotSupported` for a quota; `NoSpace`; `Io`.
+    /// `ParentUnknown`; `InvalidArgument` when more layers are below than the kernel stacks, and for limits of a read-only layer; `NotSupported` for limits that cannot be had here; `NoSpace`; `Io`.
     pub(crate) fn new(home: &Home, options: &CreateOptions) -> Result<Self> {
-        if !options.quota.is_unlimited() {
-            let detail = "this driver does not limit the size of layers";
-            return Err(Error::new(ErrorKind::NotSupported, "create").detail(detail));
-        }
         let parent = options.parent.as_ref().map(|parent| Parent::read(home, parent)).transpose()?;
         let store = home.stores.for_kind(options.kind).clone();
         let temp_dir = home.temp_dirs_of(&store).create()?;
         let draft = Self { temp_dir, link: LinkId::random(), parent, store };
-        draft.fill(home, options)?;
+        draft.fill(home, options).map_err(|error| draft.name_limits(home, error))?;
         Ok(draft)
     }
 
@@ -54,6 +51,14 @@ impl Draft {
         self.path().join(DIFF)
     }
 
+    /// Names the limits of the layer, if `error` may come from them.
+    fn name_limits(&self, home: &Home, error: Error) -> Error {
+        match RootDir::open(self.path()) {
+            Ok(dir) => home.quotas.explain(error, &dir),
+            Err(_) => error,
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.temp_dir.path().join("layer")
     }
@@ -64,6 +69,7 @@ impl Draft {
         let private = DirectoryLook { mode: 0o700, owner: root };
         let path = self.path();
         make_dir(&path, private, lenient)?;
+        home.quotas.begin(&RootDir::open(&path)?, options)?;
         let look =
             self.parent.as_ref().map_or(DirectoryLook { mode: 0o555, owner: root }, |parent| parent.look);
         make_dir(&path.join(DIFF), look, lenient)?;

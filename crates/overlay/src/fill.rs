@@ -32,10 +32,13 @@ pub(crate) fn apply(
         return Ok(None);
     }
     let temp_dir = home.temp_dirs_of(home.stores.store_of(&layer)).create()?;
+    home.quotas.join(temp_dir.dir(), layer.path())?;
     let aside = temp_dir.path().join(DIFF);
     make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
+    let root = RootDir::open(&aside)?;
     let options = apply_options(home, options, lowers_of(&home.stores, &layer)?);
-    let applied = archive::apply(&RootDir::open(&aside)?, tar, &options)?;
+    let applied =
+        archive::apply(&root, tar, &options).map_err(|error| home.quotas.explain(error.into(), &root))?;
     home.references.while_unused(id, &layer.merged(), || {
         // It may have been removed while its archive was unpacked.
         layer.require("apply to")?;

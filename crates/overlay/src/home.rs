@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
 use graphdriver_core::{
-    DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, RefCounter, Result, TempDirs, fs_magic,
+    DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, LayerQuotas, RefCounter, Result, TempDirs, fs_magic,
 };
 use nix::errno::Errno;
 
@@ -28,6 +28,7 @@ pub(crate) struct Home {
     pub(crate) native_diff: bool,
     pub(crate) support: Support,
     pub(crate) shifting: Shifting,
+    pub(crate) quotas: LayerQuotas,
     pub(crate) temp_dirs: TempDirs,
     /// Those of the store for read-only layers, where that is not the home.
     image_temp_dirs: Option<TempDirs>,
@@ -43,10 +44,11 @@ impl Home {
         let home = stores.home();
         if !home.links().is_dir() {
             // A home that cannot be used must not be made: it would count as the driver that was chosen here.
-            try_beside(place, tuning)?;
+            try_beside(place, &options, tuning)?;
             make_dirs(&home.links())?;
         }
         let unclean = stores.own().any(has_temp_dirs);
+        let quotas = LayerQuotas::open(home.path(), home.path(), options.quota)?;
         let temp_dirs = remove_leftovers(home)?;
         let image_temp_dirs = open_image_store(&mut stores)?;
         let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
@@ -67,6 +69,7 @@ impl Home {
             native_diff: tuning.native_diff,
             support,
             shifting,
+            quotas,
             temp_dirs,
             image_temp_dirs,
             references,
@@ -123,14 +126,16 @@ fn has_temp_dirs(store: &Layout) -> bool {
 /// # Errors
 /// As [`probe::probe`]; `InvalidArgument` for wrong options.
 pub(crate) fn probe(place: &DriverHome) -> Result<()> {
-    OverlayOptions::parse(place.options())?.check_supported()?;
-    try_beside(place, OverlayTuning::default())
+    let options = OverlayOptions::parse(place.options())?;
+    options.check_supported()?;
+    try_beside(place, &options, OverlayTuning::default())
 }
 
 /// Probes where the home is or is to be.
-fn try_beside(place: &DriverHome, tuning: OverlayTuning) -> Result<()> {
+fn try_beside(place: &DriverHome, options: &OverlayOptions, tuning: OverlayTuning) -> Result<()> {
     // First, because without it the directory could not be made either, which would be told instead.
     probe::check_privilege()?;
+    LayerQuotas::probe(place.nearest_dir(), options.quota)?;
     let scratch = Scratch::make(place.nearest_dir())?;
     probe::probe(&scratch.path, tuning).map(drop)
 }

@@ -95,7 +95,6 @@ impl OverlayOptions {
     pub(crate) fn check_supported(&self) -> Result<()> {
         let missing = [
             ("mountopt", !self.mount_options.is_empty()),
-            ("size and inodes", !self.quota.is_unlimited()),
             ("additionallayerstore", !self.layer_stores.is_empty()),
             ("use_composefs", self.use_composefs),
             ("mount_program", self.mount_program.is_some()),

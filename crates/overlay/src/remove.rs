@@ -22,7 +22,11 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
     require_dir(&layer)?;
     let link = link::find(store, &layer)?;
     no_child_of(&home.stores, "remove", &layer, link.as_ref())?;
-    home.references.while_unused(id, &layer.merged(), || temp_dir.take_in(layer.path()))?;
+    home.references.while_unused(id, &layer.merged(), || {
+        let aside = temp_dir.take_in(layer.path())?;
+        home.quotas.end(&aside);
+        Ok(())
+    })?;
     if let Some(link) = link {
         link::remove(store, &link)?;
     }

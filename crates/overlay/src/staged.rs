@@ -39,7 +39,8 @@ fn unpack(home: &Home, draft: &Draft, tar: &mut dyn Read, options: &LayerApplyOp
         None => Vec::new(),
     };
     let root = archive::RootDir::open(draft.diff())?;
-    Ok(archive::apply(&root, tar, &fill::apply_options(home, options, lowers))?)
+    archive::apply(&root, tar, &fill::apply_options(home, options, lowers))
+        .map_err(|error| home.quotas.explain(error.into(), &root))
 }
 
 impl StagedLayer for Staged {

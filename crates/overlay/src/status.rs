@@ -18,6 +18,7 @@ pub(crate) fn capabilities(home: &Home) -> Capabilities {
         native_apply: true,
         staged_apply: true,
         id_shifting: home.shifting.how().is_some(),
+        quota: home.quotas.unavailable().is_none(),
         volatile: home.support.dialect.volatile,
         user_namespace: home.support.user_namespace,
         ..Capabilities::default()
@@ -41,6 +42,7 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
         ("Supports volatile", dialect.volatile.to_string()),
         ("userxattr", (dialect.xattrs == OverlayXattrs::User).to_string()),
         ("Mount API", mount_api.to_owned()),
+        ("Project quota", home.quotas.status()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
@@ -66,10 +68,14 @@ pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, Str
     Ok(metadata)
 }
 
-/// What the layer's own directories hold.
+/// What the file system counts for the layer, or else what its own directories hold.
 pub(crate) fn usage(home: &Home, id: &LayerId) -> Result<DiskUsage> {
+    let layer = home.stores.require("measure", id)?;
+    if let Some(usage) = home.quotas.usage(layer.path())? {
+        return Ok(usage);
+    }
     let mut usage = DiskUsage::default();
-    for directory in home.stores.require("measure", id)?.diffs() {
+    for directory in layer.diffs() {
         let part = archive::disk_usage(&RootDir::open(directory)?)?;
         usage.bytes += part.bytes;
         usage.inodes += part.inodes;

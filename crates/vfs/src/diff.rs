@@ -107,7 +107,7 @@ pub(crate) fn apply(
     {
         tracing::warn!(layer = %id, error = %error.report(), "what was unpacked before the failure stays");
     }
-    Ok(applied?)
+    applied.map_err(|error| home.quotas.explain(error.into(), &root))
 }
 
 /// Makes the layer what it was before anything was unpacked.

@@ -63,6 +63,7 @@ impl Driver for Vfs {
         Capabilities {
             native_apply: true,
             staged_apply: true,
+            quota: self.home.quotas.unavailable().is_none(),
             reflink: self.home.has_reflinks,
             user_namespace: true,
             ..Capabilities::default()
@@ -73,6 +74,7 @@ impl Driver for Vfs {
         let facts = [
             ("Backing Filesystem", self.home.backing.to_string()),
             ("Reflinks", self.home.has_reflinks.to_string()),
+            ("Project quota", self.home.quotas.status()),
         ];
         Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
     }
@@ -129,7 +131,11 @@ impl Driver for Vfs {
     }
 
     fn usage(&self, id: &LayerId) -> Result<DiskUsage> {
-        Ok(archive::disk_usage(&self.home.open_layer("measure", id)?)?)
+        let layer = self.home.open_layer("measure", id)?;
+        match self.home.quotas.usage(layer.path())? {
+            Some(usage) => Ok(usage),
+            None => Ok(archive::disk_usage(&layer)?),
+        }
     }
 
     fn cleanup(&self) -> Result<()> {

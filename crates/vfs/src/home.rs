@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::{CopyMethod, RootDir};
 use graphdriver_core::{
-    DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
-    write_atomic,
+    DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, LayerQuotas, RefCounter, Result, TempDirs,
+    fs_magic, write_atomic,
 };
 use graphdriver_sys::capability::{Capability, has_effective};
 use graphdriver_sys::clone_file;
@@ -28,6 +28,7 @@ pub(crate) struct Home {
     notes: PathBuf,
     pub(crate) temp_dirs: TempDirs,
     pub(crate) references: RefCounter,
+    pub(crate) quotas: LayerQuotas,
     pub(crate) options: VfsOptions,
     pub(crate) copy: CopyMethod,
     pub(crate) has_reflinks: bool,
@@ -42,16 +43,19 @@ impl Home {
         let options = VfsOptions::parse(place.options())?;
         let path = place.home().to_owned();
         let (layers, notes) = (path.join("dir"), path.join("parents"));
+        LayerQuotas::probe(place.nearest_dir(), options.quota)?;
         make_dirs(&path, 0o755)?;
         make_dirs(&layers, 0o700)?;
         // A home of the Go driver on a read-only file system has none, and gets none.
         make_dirs(&notes, 0o700).or_else(unless_read_only)?;
+        let quotas = LayerQuotas::open(&path, &layers, options.quota)?;
         let temp_dirs = TempDirs::open(&path)?;
         Ok(Self {
             has_reflinks: tuning.copy == CopyMethod::Auto
                 && probe_reflinks(&temp_dirs).or_else(unless_read_only)?,
             temp_dirs,
             references: RefCounter::without_mounts(place.run_home().join(REFERENCES))?,
+            quotas,
             options,
             copy: tuning.copy,
             in_user_namespace: in_user_namespace()?,

@@ -1,16 +1,18 @@
 //! What can be chosen when a home is opened.
 
 use graphdriver_archive::CopyMethod;
-use graphdriver_core::{DriverOption, Error, ErrorKind, Result};
+use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result};
 
 /// The driver options, as `vfs.key=value`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VfsOptions {
     /// Keep the calling process's ids where an owner cannot be set.
     pub(crate) ignore_chown_errors: bool,
+    /// Limits of read-write layers that are created without their own.
+    pub(crate) quota: Quota,
 }
 
-const KNOWN: [&str; 1] = ["ignore_chown_errors"];
+const KNOWN: [&str; 3] = ["ignore_chown_errors", "inodes", "size"];
 
 impl VfsOptions {
     /// # Errors
@@ -20,6 +22,8 @@ impl VfsOptions {
         for option in options {
             match option.key() {
                 "ignore_chown_errors" => parsed.ignore_chown_errors = option.parse_bool()?,
+                "inodes" => parsed.quota.inodes = Some(option.parse_u64()?),
+                "size" => parsed.quota.bytes = Some(option.parse_size()?),
                 "mountopt" => return Err(no_mount_options()),
                 _ => return Err(option.unknown(&KNOWN)),
             }
@@ -61,10 +65,14 @@ mod tests {
 
     #[test]
     fn known_options() {
-        assert_eq!(parse(&[]).unwrap(), VfsOptions { ignore_chown_errors: false });
+        assert_eq!(parse(&[]).unwrap(), VfsOptions::default());
         assert_eq!(
             parse(&["vfs.ignore_chown_errors=true"]).unwrap(),
-            VfsOptions { ignore_chown_errors: true }
+            VfsOptions { ignore_chown_errors: true, ..VfsOptions::default() }
+        );
+        assert_eq!(
+            parse(&["vfs.size=50kb", "inodes=7"]).unwrap().quota,
+            Quota { bytes: Some(51_200), inodes: Some(7) }
         );
         assert_eq!(
             parse(&["ignore_chown_errors=1", ".ignore_chown_errors=0"]).unwrap(),
@@ -75,7 +83,9 @@ mod tests {
     #[test]
     fn others_are_refused_with_what_is_known() {
         for (text, part) in [
-            ("vfs.size=5g", "known options are: ignore_chown_errors"),
+            ("vfs.sise=5g", "known options are: ignore_chown_errors, inodes, size"),
+            ("vfs.size=much", "is no size"),
+            ("vfs.inodes=-1", "is no number"),
             ("vfs.mountopt=nodev", "vfs driver does not support mount options"),
             ("vfs.ignore_chown_errors=perhaps", "is neither true nor false"),
         ] {

@@ -19,7 +19,12 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
         return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(id).detail(detail));
     }
     let path = home.layer(id);
-    home.references.while_unused(id, &path, || home.relocate(&path, || temp_dir.take_in(&path)))?;
+    let take_aside = || {
+        let aside = temp_dir.take_in(&path)?;
+        home.quotas.end(&aside);
+        Ok(aside)
+    };
+    home.references.while_unused(id, &path, || home.relocate(&path, take_aside))?;
     home.remove_note(id)?;
     Ok(DeferredRemoval::new(move || temp_dir.delete()))
 }

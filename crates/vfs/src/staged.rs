@@ -42,12 +42,8 @@ impl Staged {
     /// A copy of the parent, or an empty layer.
     ///
     /// # Errors
-    /// `ParentUnknown`; `NotSupported` for a quota; `NoSpace`; `PermissionDenied` where the parent's owners cannot be set; `Io`. Nothing remains.
+    /// `ParentUnknown`; `InvalidArgument` for limits of a read-only layer; `NotSupported` for limits that cannot be had here; `NoSpace`; `PermissionDenied` where the parent's owners cannot be set; `Io`. Nothing remains.
     pub(crate) fn new(home: &Arc<Home>, options: &CreateOptions) -> Result<Self> {
-        if !options.quota.is_unlimited() {
-            let detail = "the vfs driver does not limit the size of layers";
-            return Err(Error::new(ErrorKind::NotSupported, "create").detail(detail));
-        }
         let parent = options.parent.as_ref().map(|parent| take_parent(home, parent)).transpose()?;
         let mut staged = Self {
             home: Arc::clone(home),
@@ -57,6 +53,7 @@ impl Staged {
             applied: Applied::default(),
         };
         let root = staged.make_root()?;
+        home.quotas.begin(&root, options)?;
         match &options.parent {
             None => staged.dress_base(&root, &options.id_maps)?,
             Some(parent) => staged.copy(parent, &root)?,
@@ -87,7 +84,8 @@ impl Staged {
     fn copy(&mut self, parent: &LayerId, root: &RootDir) -> Result<()> {
         let from = self.home.open_layer("create", parent)?;
         let options = CopyOptions { method: self.home.copy, in_user_namespace: self.home.in_user_namespace };
-        archive::copy_tree(&from, root, &options)?;
+        archive::copy_tree(&from, root, &options)
+            .map_err(|error| self.home.quotas.explain(error.into(), root))?;
         self.note = Some(ParentNote { parent: parent.clone(), copied_at: self.file_system_time()? });
         Ok(())
     }
@@ -105,7 +103,8 @@ impl Staged {
     /// As [`archive::apply`].
     pub(crate) fn fill(&mut self, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<()> {
         let root = RootDir::open(self.path())?;
-        self.applied = archive::apply(&root, tar, &apply_options(&self.home, options))?;
+        self.applied = archive::apply(&root, tar, &apply_options(&self.home, options))
+            .map_err(|error| self.home.quotas.explain(error.into(), &root))?;
         Ok(())
     }
 

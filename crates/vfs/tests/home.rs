@@ -174,7 +174,7 @@ fn a_layer_stays_while_its_diff_is_read() {
 fn what_the_driver_cannot_do_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     for (option, part) in [
-        ("vfs.size=1g", "known options are: ignore_chown_errors"),
+        ("vfs.sise=1g", "known options are: ignore_chown_errors, inodes, size"),
         ("vfs.mountopt=nodev", "vfs driver does not support mount options"),
     ] {
         let error = open(dir.path(), &[option]).unwrap_err();

@@ -21,10 +21,14 @@ pub enum Backing {
     Ext4,
     Xfs,
     Btrfs,
+    /// Mounted with project quotas, as the next one; only for the cases about them.
+    XfsQuota,
+    Ext4Quota,
 }
 
 impl Backing {
-    pub const ALL: [Self; 5] = [Self::Here, Self::Tmpfs, Self::Ext4, Self::Xfs, Self::Btrfs];
+    pub const ALL: [Self; 7] =
+        [Self::Here, Self::Tmpfs, Self::Ext4, Self::Xfs, Self::Btrfs, Self::XfsQuota, Self::Ext4Quota];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -33,6 +37,8 @@ impl Backing {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
+            Self::XfsQuota => "xfs-quota",
+            Self::Ext4Quota => "ext4-quota",
         }
     }
 
@@ -43,13 +49,23 @@ impl Backing {
             Self::Ext4 => mount_image(root, "ext4", "mkfs.ext4", &["-q", "-F"])?,
             Self::Xfs => mount_image(root, "xfs", "mkfs.xfs", &["-q", "-f", "-m", "reflink=1"])?,
             Self::Btrfs => mount_image(root, "btrfs", "mkfs.btrfs", &["-q", "-f"])?,
+            Self::XfsQuota => mount_with_quota(root, "xfs", "mkfs.xfs", &["-q", "-f"])?,
+            Self::Ext4Quota => {
+                let options = ["-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota"];
+                mount_with_quota(root, "ext4", "mkfs.ext4", &options)?;
+            }
         }
         Ok(())
     }
 
     /// Whether files can share blocks.
     pub fn has_reflinks(self) -> bool {
-        matches!(self, Self::Xfs | Self::Btrfs)
+        matches!(self, Self::Xfs | Self::Btrfs | Self::XfsQuota)
+    }
+
+    /// Whether projects can be limited.
+    pub fn has_quota(self) -> bool {
+        matches!(self, Self::XfsQuota | Self::Ext4Quota)
     }
 }
 
@@ -128,13 +144,40 @@ pub fn mount_tmpfs(root: &Path, size: &str) {
 const IMAGE_BYTES: u64 = 1 << 30;
 
 fn mount_image(root: &Path, file_system: &str, mkfs: &'static str, options: &[&str]) -> Result<(), Need> {
+    let image = make_image(mkfs, options)?;
+    run("mount", &mut mount_command(root, file_system, "loop", image.path()))
+}
+
+fn mount_with_quota(
+    root: &Path,
+    file_system: &str,
+    mkfs: &'static str,
+    options: &[&str],
+) -> Result<(), Need> {
+    let image = make_image(mkfs, options)?;
+    let output = mount_command(root, file_system, "loop,prjquota", image.path()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    // All that mount(8) says for EINVAL, which kernels without quotas answer.
+    if message.contains("wrong fs type, bad option") {
+        return Err(Need::Kernel(format!("{file_system} with project quotas")));
+    }
+    assert!(output.status.success(), "{message}");
+    Ok(())
+}
+
+fn make_image(mkfs: &'static str, options: &[&str]) -> Result<tempfile::NamedTempFile, Need> {
     let memory = Path::new("/dev/shm");
     let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let image = tempfile::NamedTempFile::new_in(dir).unwrap();
     File::set_len(image.as_file(), IMAGE_BYTES).unwrap();
     run(mkfs, Command::new(mkfs).args(options).arg(image.path()))?;
-    let options = ["-t", file_system, "-o", "loop"];
-    run("mount", Command::new("mount").args(options).arg(image.path()).arg(root))
+    Ok(image)
+}
+
+fn mount_command(root: &Path, file_system: &str, options: &str, image: &Path) -> Command {
+    let mut command = Command::new("mount");
+    command.args(["-t", file_system, "-o", options]).arg(image).arg(root);
+    command
 }
 
 fn run(program: &'static str, command: &mut Command) -> Result<(), Need> {

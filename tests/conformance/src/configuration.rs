@@ -112,6 +112,11 @@ impl Configuration {
         (self.open)(&DriverHome::new(self.driver_name(), &place)?).map(Graph::new)
     }
 
+    /// Whether it is tried on file systems with quotas: once for each driver, and where they cannot be had.
+    pub fn tries_quotas(&self) -> bool {
+        ["vfs-auto", "overlay-native", "overlay-userns"].contains(&self.name)
+    }
+
     /// Also the name of the home.
     pub fn driver_name(&self) -> &'static str {
         match self.driver {

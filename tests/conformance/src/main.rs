@@ -29,6 +29,7 @@ mod store;
 mod tarball;
 mod trials;
 mod user_namespace;
+mod writer;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::configuration::Configuration;
 use crate::trials::Experiment;
-use crate::user_namespace;
+use crate::{user_namespace, writer};
 
 /// Found without walking directories that the ids in use here may not be allowed to enter.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -35,6 +35,8 @@ pub fn play(role: &str, words: &[String]) -> ExitCode {
             crate::sharing::play(graph, name, seconds.parse().unwrap());
         }
         ("see-mounts", []) => see_mounts(),
+        ("write", [name, bytes]) => writer::play_write(name, bytes.parse().unwrap()),
+        ("make", [count]) => writer::play_make(count.parse().unwrap()),
         ("fill", [configuration, dir, layer, parent]) => fill(configuration, dir, layer, parent),
         _ => panic!("no such role: {role} {words:?}"),
     }

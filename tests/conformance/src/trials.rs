@@ -27,12 +27,15 @@ pub struct Experiment {
 impl Experiment {
     fn each() -> impl Iterator<Item = Self> {
         let configured = Configuration::ALL.iter().flat_map(|configuration| {
-            let backings = Backing::ALL.into_iter().filter(|backing| (configuration.runs_on)(*backing));
+            let backings = Backing::ALL.into_iter().filter(|backing| {
+                (configuration.runs_on)(*backing) && (!backing.has_quota() || configuration.tries_quotas())
+            });
             backings.map(move |backing| (configuration, backing))
         });
         configured.flat_map(|(configuration, backing)| {
             let cases = cases::ALL.iter().filter(move |case| {
-                (case.applies_to)(configuration) && (!case.once || backing == Backing::Tmpfs)
+                let fits = (case.applies_to)(configuration) && (case.runs_on)(backing);
+                fits && (!case.once || backing == Backing::Tmpfs)
             });
             cases.map(move |case| Self { configuration, backing, case })
         })

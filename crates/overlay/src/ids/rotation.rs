@@ -41,6 +41,7 @@ pub(crate) fn update(home: &Home, id: &LayerId, to_container: &IdMaps, to_host: 
         layer.require(operation)?;
         finish(&layer)?;
         let temp_dir = home.temp_dirs_of(home.stores.store_of(&layer)).create()?;
+        home.quotas.join(temp_dir.dir(), layer.path())?;
         let rotation = prepare(home, &layer, temp_dir.path(), to_container, to_host)?;
         flush(home, &rotation)?;
         rename(&rotation, &layer.path().join(GATHERING))?;

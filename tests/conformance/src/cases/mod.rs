@@ -13,6 +13,7 @@ mod errors;
 mod ids;
 mod live;
 mod metadata;
+mod quota;
 mod random_edits;
 mod read_only;
 mod references;
@@ -21,6 +22,7 @@ mod shared;
 mod unmounted;
 mod whiteouts;
 
+use crate::backing::Backing;
 use crate::configuration::{Configuration, Driver};
 use crate::needs::Privilege;
 use crate::store::Store;
@@ -32,6 +34,8 @@ pub struct Case {
     pub needs: Privilege,
     /// Whether it makes sense for the driver; what a driver promises to do, it must be tried on.
     pub applies_to: fn(&Configuration) -> bool,
+    /// The file systems that it is tried on, of those that the driver is tried on.
+    pub runs_on: fn(Backing) -> bool,
     /// Whether one file system will do, because the case takes long and file systems are not what it is about.
     pub once: bool,
     /// Whether the case sets attributes in the namespace `user`.
@@ -39,7 +43,8 @@ pub struct Case {
 }
 
 const fn case(name: &'static str, needs: Privilege, run: fn(&Store)) -> Case {
-    Case { name, run, needs, applies_to: |_| true, once: false, user_xattrs: false }
+    let runs_on: fn(Backing) -> bool = |backing| !backing.has_quota();
+    Case { name, run, needs, applies_to: |_| true, runs_on, once: false, user_xattrs: false }
 }
 
 impl Case {
@@ -49,6 +54,15 @@ impl Case {
 
     const fn with_user_xattrs(self) -> Self {
         Self { user_xattrs: true, ..self }
+    }
+
+    /// About limits, which are set by root of the machine.
+    const fn with_quota(self) -> Self {
+        Self { applies_to: |it| !it.in_user_namespace, runs_on: Backing::has_quota, ..self }
+    }
+
+    const fn everywhere(self) -> Self {
+        Self { runs_on: |_| true, ..self }
     }
 
     const fn once(self) -> Self {
@@ -66,7 +80,17 @@ pub const ALL: &[Case] = &[
     case("create_root_owner", Owners, create::root_owner),
     case("create_from_template", Ordinary, create::from_template),
     case("create_under_id_maps", Owners, ids::create_under_maps),
-    case("set_quota", Ordinary, create::quota),
+    case("set_quota", Ordinary, quota::set).everywhere(),
+    case("quota_of_inodes", Devices, quota::of_inodes).with_quota(),
+    case("quota_usage", Devices, quota::usage).with_quota(),
+    case("quota_after_reopen", Devices, quota::after_reopen).with_quota(),
+    case("quota_ids_are_freed", Devices, quota::ids_are_freed).with_quota(),
+    case("quota_ids_differ", Devices, quota::ids_differ).with_quota(),
+    case("quota_defaults", Devices, quota::defaults).with_quota(),
+    case("quota_of_filled_layers", Devices, quota::of_filled_layers).with_quota(),
+    case("quota_after_id_map", Devices, quota::after_id_map).with_quota(),
+    case("quota_in_a_project", Devices, quota::in_a_project).with_quota(),
+    case("quota_by_device", Devices, quota::by_device).with_quota(),
     case("list_layers", Ordinary, create::list_layers),
     case("describes_itself", Ordinary, create::describes_itself),
     case("usage", Ordinary, create::usage),
