@@ -255,8 +255,14 @@ impl TempDir {
         name.push(base);
         // The longest of names has no room for a number.
         let name = OsStr::from_bytes(name.as_bytes().get(..NAME_MAX).unwrap_or(name.as_bytes()));
-        renameat(AT_FDCWD, path, &self.dir, name).map_err(|errno| Error::syscall("renameat", path, errno))?;
-        Ok(self.path().join(name))
+        let now = self.path().join(name);
+        let renamed = match renameat(AT_FDCWD, path, &self.dir, name) {
+            // Another program may have mounted the home on itself since this directory was opened, as containers/storage does: only on today's paths are both on one mount.
+            Err(Errno::EXDEV) => renameat(AT_FDCWD, path, AT_FDCWD, &now),
+            renamed => renamed,
+        };
+        renamed.map_err(|errno| Error::syscall("renameat", path, errno))?;
+        Ok(now)
     }
 
     /// Deletes the directory and all in it.

@@ -128,3 +128,16 @@ fn a_read_only_home_opens_and_says_why_it_cannot_change() {
         unmount_lazily(&home).unwrap();
     }
 }
+
+#[test]
+#[ignore = "needs root"]
+fn what_lies_in_a_home_that_was_mounted_on_itself_is_taken_in() {
+    let (_temp, home) = place();
+    let dir = TempDirs::open(&home).unwrap().create().unwrap();
+    fs::create_dir(home.join("layer")).unwrap();
+    assert!(make_private(&home).unwrap(), "as another program does it");
+    assert!(dir.take_in(&home.join("layer")).unwrap().is_dir());
+    dir.delete().unwrap();
+    unmount_lazily(&home).unwrap();
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 1);
+}

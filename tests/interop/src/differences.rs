@@ -3,11 +3,12 @@
 //! Each difference is written as what the program makes of a tree. What it really made is compared with that, so an entry that no longer holds fails every trial
 //! that it touches, just as a difference that is not listed does.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use graphdriver_conformance::tree::Tree;
+use graphdriver_conformance::tree::{Node, Tree};
 
 /// A program. The versions are those of Debian 12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +41,36 @@ const DIFFERENCES: [Difference; 5] = [
     Difference { peers: &[Peer::ContainersStorage, Peer::Umoci], make: equals_signs_stay_codes },
 ];
 
+/// What `peer` is known to leave out of the archives that it writes of layers whose contents did not come to it as archives.
+const LOSSES: [Difference; 2] = [
+    // `archive/tar` rounds times to seconds unless it is told to write PAX records.
+    Difference { peers: &[Peer::ContainersStorage], make: whole_seconds },
+    // `ReadSecurityXattrToTarHeader` and `ReadUserXattrToTarHeader` of its package archive: no access control lists, nothing of `trusted`.
+    Difference { peers: &[Peer::ContainersStorage], make: only_common_attributes },
+];
+
+/// What a layer of this tree has become that went through an archive of `peer`.
+pub(crate) fn written_by(peer: Peer, tree: &Tree) -> Tree {
+    with(&LOSSES, peer, tree)
+}
+
+/// The files that containers/storage cannot write to an archive: Go's `archive/tar` refuses attributes with `=` in their names. It says so, and ends as if all had gone well.
+pub(crate) fn left_out_by_containers_storage(tree: &Tree) -> BTreeSet<PathBuf> {
+    let has_such = |node: &Node| node.xattrs.keys().any(|name| name.as_bytes().contains(&b'='));
+    tree.nodes.iter().filter(|(_, node)| has_such(node)).map(|(path, _)| path.clone()).collect()
+}
+
 /// What `peer` is known to make of an archive of `tree`.
 pub(crate) fn made_by(peer: Peer, tree: &Tree) -> Tree {
-    let mut made = tree.clone();
-    for difference in DIFFERENCES.iter().filter(|difference| difference.peers.contains(&peer)) {
-        (difference.make)(&mut made);
+    with(&DIFFERENCES, peer, tree)
+}
+
+fn with(differences: &[Difference], peer: Peer, tree: &Tree) -> Tree {
+    let mut changed = tree.clone();
+    for difference in differences.iter().filter(|difference| difference.peers.contains(&peer)) {
+        (difference.make)(&mut changed);
     }
-    made
+    changed
 }
 
 fn set_root_mode(tree: &mut Tree, permissions: u32) {
@@ -57,6 +81,18 @@ fn set_root_mode(tree: &mut Tree, permissions: u32) {
 fn no_times_before_1970(tree: &mut Tree) {
     for node in tree.nodes.values_mut().filter(|node| node.mtime < (0, 0)) {
         node.mtime = (0, 0);
+    }
+}
+
+fn whole_seconds(tree: &mut Tree) {
+    for node in tree.nodes.values_mut() {
+        node.mtime.1 = 0;
+    }
+}
+
+fn only_common_attributes(tree: &mut Tree) {
+    for node in tree.nodes.values_mut() {
+        node.xattrs.retain(|name, _| name.as_bytes().starts_with(b"user.") || name == "security.capability");
     }
 }
 

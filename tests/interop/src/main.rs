@@ -12,6 +12,7 @@
 
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test program: a case fails by panicking")]
 
+mod agree;
 mod bench;
 mod cases;
 mod differences;

@@ -1,6 +1,7 @@
 //! The trials, by what they try.
 
 mod diff;
+mod exchange;
 mod open;
 mod unpack;
 
@@ -25,5 +26,5 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [unpack::cases(), diff::cases(), open::cases()].into_iter().flatten().collect()
+    [unpack::cases(), diff::cases(), open::cases(), exchange::cases()].into_iter().flatten().collect()
 }

@@ -16,6 +16,9 @@ pub(crate) struct Store {
     dir: PathBuf,
 }
 
+/// How ids of a layer's files are mapped: the container's first, the host's first, and how many.
+pub(crate) type IdMap = (u32, u32, u32);
+
 impl Store {
     /// A new store in the existing directory `dir`, untouched by how this machine is configured.
     pub(crate) fn new(driver: &'static str, dir: &Path) -> Self {
@@ -36,11 +39,36 @@ impl Store {
     }
 
     fn command(&self, words: &[&str]) -> Command {
+        self.command_with_run_dir("run", words)
+    }
+
+    fn command_with_run_dir(&self, name: &str, words: &[&str]) -> Command {
         let mut command = program(NAME);
         command.env("CONTAINERS_STORAGE_CONF", self.configuration());
         command.env_remove("STORAGE_DRIVER").env_remove("STORAGE_OPTS");
-        command.arg("--graph").arg(self.graph()).arg("--run").arg(self.dir.join("run"));
+        command.arg("--graph").arg(self.graph()).arg("--run").arg(self.dir.join(name));
         command.args(["--storage-driver", self.driver]).args(words);
+        command
+    }
+
+    /// Like [`command`](Self::command), but it does not find that the kernel maps ids in mounts, and so rewrites the owners of layers as it does on older kernels: where the root
+    /// directory is not that of the mount namespace, `clone(2)` makes no user namespace, and it needs one to find out.
+    fn command_without_id_mapped_mounts(&self, words: &[&str]) -> Command {
+        // What it found out about the kernel it remembers in its run directory.
+        let inner = self.command_with_run_dir("run-without-id-mapped-mounts", words);
+        let root = self.dir.join("root");
+        fs::create_dir_all(&root).unwrap();
+        // In a mount namespace of its own, so that the copies of all mounts keep nobody's busy.
+        let script = "mount --rbind / \"$0\" && exec chroot \"$0\" \"$@\"";
+        let mut command = program("unshare");
+        command.args(["--mount", "--propagation=private", "--", "sh", "-c", script]).arg(root);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for (key, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
         command
     }
 
@@ -59,6 +87,23 @@ impl Store {
         run(self.command(&["applydiff", "--file"]).arg(archive).arg(id));
     }
 
+    /// Makes a layer of an archive in one step.
+    pub(crate) fn import(&self, id: &str, parent: Option<&str>, archive: &Path) {
+        run(self.command(&["import-layer", "--id", id, "--file"]).arg(archive).args(parent));
+    }
+
+    /// Makes a layer whose files have the owners of the parent's, mapped.
+    pub(crate) fn create_mapped(&self, id: &str, parent: &str, (container, host, count): IdMap) {
+        let map = format!("{container}:{host}:{count}");
+        let words = ["create-layer", "--id", id, "--uidmap", &map, "--gidmap", &map, parent];
+        run(&mut self.command_without_id_mapped_mounts(&words));
+    }
+
+    /// Deletes a layer, unless others need it.
+    pub(crate) fn delete(&self, id: &str) {
+        self.ask(&["delete-layer", id]);
+    }
+
     pub(crate) fn mount(&self, id: &str) -> PathBuf {
         let printed = self.ask(&["mount", id]);
         let path = PathBuf::from(printed.trim_end_matches('\n'));
@@ -73,6 +118,16 @@ impl Store {
     /// What the layer changed against its parent, in the order printed: `A`, `C` or `D`, and the path.
     pub(crate) fn changes(&self, id: &str) -> Vec<(char, PathBuf)> {
         self.ask(&["changes", id]).lines().map(change).collect()
+    }
+
+    /// Writes what the layer changed against its parent to the new file `archive`.
+    pub(crate) fn diff(&self, id: &str, archive: &Path) {
+        run(self.command(&["diff", "--uncompressed", "--file"]).arg(archive).arg(id));
+    }
+
+    /// The bytes of what the layer changed against its parent.
+    pub(crate) fn diff_size(&self, id: &str) -> u64 {
+        self.ask(&["diffsize", id]).trim_end().parse().unwrap()
     }
 }
 

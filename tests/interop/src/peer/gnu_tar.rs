@@ -1,10 +1,16 @@
 //! GNU tar: archives as they are, without whiteouts.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{program, run};
 
 pub(crate) const NAME: &str = "tar";
+
+/// Packs the files of the directory that are named.
+pub(crate) fn create(dir: &Path, names: &[&str], archive: &Path) {
+    run(program(NAME).args(["-c", "--numeric-owner", "-f"]).arg(archive).arg("-C").arg(dir).args(names));
+}
 
 /// Unpacks everything that it knows how to.
 pub(crate) fn extract(archive: &Path, dir: &Path) {
@@ -29,4 +35,10 @@ pub(crate) fn list(archive: &Path) -> Vec<u8> {
     let output = run(program(NAME).args(["-t", "-v", "--numeric-owner", "-f"]).arg(archive));
     assert!(output.stderr.is_empty(), "tar complains: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+/// The names of the entries, as it quotes them.
+pub(crate) fn names(archive: &Path) -> BTreeSet<String> {
+    let output = run(program(NAME).args(["-t", "-f"]).arg(archive));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
