@@ -54,3 +54,40 @@ impl Capabilities {
         ]
     }
 }
+
+/// Something that this kernel, file system or configuration may or may not offer a driver.
+///
+/// For people and for bug reports; what programs need to know is in [`Capabilities`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    name: &'static str,
+    /// Why it is off.
+    off: Option<String>,
+}
+
+impl Feature {
+    /// One that is there.
+    pub fn on(name: &'static str) -> Self {
+        Self { name, off: None }
+    }
+
+    /// One that is not there, with the reason.
+    pub fn off(name: &'static str, reason: impl Into<String>) -> Self {
+        Self { name, off: Some(reason.into()) }
+    }
+
+    /// What it is called, in lower case with underscores.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is there.
+    pub fn is_on(&self) -> bool {
+        self.off.is_none()
+    }
+
+    /// Why it is not there: the kernel's words where it has any.
+    pub fn reason(&self) -> Option<&str> {
+        self.off.as_deref()
+    }
+}

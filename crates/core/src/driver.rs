@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use graphdriver_archive::{DiskUsage, IdMaps};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Feature};
 use crate::error::Result;
 use crate::layer_id::LayerId;
 use crate::powers::{AdditionalLayers, Dedup, FileGetter, IdShift, NativeDiff, StagedApply};
@@ -45,6 +45,13 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Io` when the home can no longer be asked.
     fn status(&self) -> Result<Vec<(String, String)>>;
+
+    /// What kernel, file system and configuration offer, each with the reason where it is off. What was not needed before is found out now, which may take some
+    /// milliseconds; what cannot be found out is off, with the failure as reason.
+    fn features(&self) -> Vec<Feature>;
+
+    /// The options in force by their keys, in a fixed order: those given and those that have a default. What cannot be had here is not among them.
+    fn options(&self) -> Vec<(&'static str, String)>;
 
     /// Makes the empty layer `id` on `options.parent`.
     ///

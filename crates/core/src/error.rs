@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use graphdriver_archive as archive;
+use graphdriver_sys::mount_api::FsError;
 use nix::errno::Errno;
 
 use crate::layer_id::LayerId;
@@ -206,6 +207,9 @@ impl Error {
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<io::Error>() {
                 return error.raw_os_error().map(Errno::from_raw);
+            }
+            if let Some(error) = error.downcast_ref::<FsError>() {
+                return Some(error.errno);
             }
             cause = error.source();
         }

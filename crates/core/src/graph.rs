@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use graphdriver_archive::{Applied, Change, DedupHash, DiskUsage, IdMaps};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Feature};
 use crate::driver::{CreateOptions, DeferredRemoval, Driver, MountOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer_diff::LayerDiff;
@@ -54,6 +54,16 @@ impl Graph {
     /// As [`Driver::status`].
     pub fn status(&self) -> Result<Vec<(String, String)>> {
         self.driver.status().map_err(|error| error.driver(self.name()))
+    }
+
+    /// See [`Driver::features`].
+    pub fn features(&self) -> Vec<Feature> {
+        self.driver.features()
+    }
+
+    /// See [`Driver::options`].
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        self.driver.options()
     }
 
     /// See [`Driver::create`].

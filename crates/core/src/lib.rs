@@ -31,7 +31,7 @@ mod size;
 mod sync_mode;
 mod temp_dirs;
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, Feature};
 pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
 pub use error::{Error, ErrorKind, Result};
 pub use fs_magic::{FsMagic, fs_magic, fs_magic_of_fd};

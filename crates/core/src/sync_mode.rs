@@ -4,6 +4,8 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::str::FromStr;
 
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::unistd::syncfs;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -25,15 +27,18 @@ pub enum SyncMode {
 }
 
 impl SyncMode {
-    /// Flushes the file system that `fd` lies on, if this mode asks for it.
+    /// Flushes the file system that the directory `dir` lies on, if this mode asks for it; `dir` may be open with `O_PATH`.
     ///
     /// # Errors
     /// `NoSpace`, `Io`: the data of some file is lost, this layer's or another's. See `syncfs(2)`.
-    pub fn flush(self, fd: impl AsFd) -> Result<()> {
+    pub fn flush(self, dir: impl AsFd) -> Result<()> {
         match self {
             Self::None => Ok(()),
             Self::Filesystem => {
-                retry_on_interrupt(|| syncfs(fd.as_fd())).map_err(|errno| Error::call("syncfs", errno))
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let readable = openat(dir.as_fd(), ".", flags, Mode::empty())
+                    .map_err(|errno| Error::call("openat", errno))?;
+                retry_on_interrupt(|| syncfs(readable.as_fd())).map_err(|errno| Error::call("syncfs", errno))
             }
         }
     }
@@ -84,6 +89,10 @@ mod tests {
 
     #[test]
     fn flushing_works_where_files_are() {
-        SyncMode::Filesystem.flush(std::fs::File::open("/dev/shm").unwrap()).unwrap();
+        let by_path = nix::fcntl::open("/dev/shm", OFlag::O_PATH, Mode::empty()).unwrap();
+        SyncMode::Filesystem.flush(by_path).unwrap();
+        let no_directory = std::fs::File::open("/dev/null").unwrap();
+        SyncMode::None.flush(&no_directory).unwrap();
+        assert!(SyncMode::Filesystem.flush(&no_directory).is_err());
     }
 }

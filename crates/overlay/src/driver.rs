@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
-    DiskUsage, Driver, DriverEntry, DriverHome, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff,
-    LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
+    DiskUsage, Driver, DriverEntry, DriverHome, Feature, FileGetter, IdMaps, IdShift, LayerApplyOptions,
+    LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::create::Draft;
@@ -63,6 +63,14 @@ impl Driver for Overlay {
 
     fn status(&self) -> Result<Vec<(String, String)>> {
         Ok(status::status(&self.home))
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        status::features(&self.home)
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        status::options(&self.home)
     }
 
     fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {

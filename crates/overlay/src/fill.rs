@@ -39,12 +39,18 @@ pub(crate) fn apply(
     let options = apply_options(home, options, lowers_of(&home.stores, &layer)?);
     let applied =
         archive::apply(&root, tar, &options).map_err(|error| home.quotas.explain(error.into(), &root))?;
+    flush(home, &root)?;
     home.references.while_unused(id, &layer.merged(), || {
         // It may have been removed while its archive was unpacked.
         layer.require("apply to")?;
         replace_empty(&aside, &diff)
     })?;
     Ok(Some(applied))
+}
+
+/// Flushes what a layer was filled with, if that was asked for. No lock is held meanwhile.
+pub(crate) fn flush(home: &Home, root: &RootDir) -> Result<()> {
+    home.options.sync.flush(root).map_err(|error| error.path(root.path()))
 }
 
 /// How archives become layers here.

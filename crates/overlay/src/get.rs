@@ -14,8 +14,9 @@ use crate::home::Home;
 use crate::ids;
 use crate::layout::{LayerDir, Layout};
 use crate::lowers::{self, MAX_LOWERS};
-use crate::mount::{Attributes, IdMapped, OverlayMount, Upper};
+use crate::mount::{self, Attributes, IdMapped, MountRequest, OverlayMount, Parameters, Shape, Upper};
 use crate::mount_point;
+use crate::probe::{Feature, Verdict};
 
 /// Mounts the layer unless it is, takes a reference, and returns where it is mounted.
 ///
@@ -23,14 +24,14 @@ use crate::mount_point;
 /// `LayerUnknown`; `LayerInUse` when it is mounted through other id maps; `InvalidArgument` for mount options that are not known; as
 /// [`OverlayMount::attach`] and [`IdMapped::attach`].
 pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
-    let attributes = Attributes::parse(options.read_only, &options.extra)?;
+    let request = request(home, options)?;
     let layer = home.stores.require("mount", id)?;
     let merged = layer.merged();
     let mount = || {
         // It may have been removed while its lock was waited for.
         layer.require("mount")?;
         ids::finish(&layer)?;
-        mount_layer(home, &layer, options, attributes)
+        mount_layer(home, &layer, options, request)
     };
     let manner = ids::manner(home, &options.id_maps);
     home.references.acquire_in(id, &merged, options.persistent, &manner, mount)?;
@@ -46,7 +47,24 @@ pub(crate) fn put(home: &Home, id: &LayerId) -> Result<()> {
     home.references.release(id, &layer.merged(), || mount_point::detach(&layer))
 }
 
-fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes: Attributes) -> Result<()> {
+/// What the driver's and the caller's options ask for together.
+fn request(home: &Home, options: &MountOptions) -> Result<MountRequest> {
+    let mut request = MountRequest::parse(&mount::merge(&home.options.mount_options, &options.extra))?;
+    if options.read_only {
+        request.attributes = request.attributes.and(Attributes::READ_ONLY);
+    }
+    request.wishes.volatile |= options.volatile;
+    if request.wishes.metacopy == Some(true)
+        && let Verdict::Off(reason) = home.probes.verdict(Feature::Metacopy)
+    {
+        tracing::warn!(reason, "metacopy=on is dropped: it cannot be had here");
+        request.wishes.metacopy = None;
+    }
+    Ok(request)
+}
+
+fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: MountRequest) -> Result<()> {
+    let attributes = request.attributes;
     let [work, merged, empty] = [layer.work(), layer.merged(), layer.empty()];
     let own = layer.diffs();
     let (diff, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("mount", layer.id()))?;
@@ -79,22 +97,26 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, attributes
         ensure_dir(&work, home)?;
         Some(Upper { directory: diff, work: &work })
     };
+    let dialect = home.support.dialect;
+    let shape = Shape { upper: upper.is_some(), data_only: false };
+    let parameters = Parameters::new(&request.wishes, dialect, shape)?;
     let mount = OverlayMount {
         lowers: &lowers,
+        data_only: &[],
         upper,
         target: &merged,
-        volatile: options.volatile,
+        parameters: &parameters,
         label: options.label.as_deref().filter(|label| !label.is_empty()),
         attributes,
     };
     let writes = mount.upper.is_some() && !attributes.is_read_only();
-    let dialect = home.support.dialect;
     let attached = match ids::mapping(home, &options.id_maps) {
         Some(how) if !below.is_empty() => {
             let stores: Vec<&Path> = home.stores.all().map(Layout::path).collect();
-            IdMapped { mount, own: own_lowers, maps: &options.id_maps, stores: &stores }.attach(dialect, how)
+            IdMapped { mount, own: own_lowers, maps: &options.id_maps, stores: &stores }
+                .attach(dialect.api, how)
         }
-        _ => mount.attach(dialect),
+        _ => mount.attach(dialect.api),
     };
     attached.map_err(|error| if writes { explain(error, diff) } else { error })
 }

@@ -2,19 +2,18 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use graphdriver_archive::RootDir;
 use graphdriver_core::{
-    DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, LayerQuotas, RefCounter, Result, TempDirs, fs_magic,
+    DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, LayerQuotas, RefCounter, Result, TempDirs,
 };
 use nix::errno::Errno;
 
 use crate::ids::{self, Shifting};
 use crate::layout::{Layout, TEMP_DIRS};
-use crate::link::{self, LinkId};
+use crate::link;
 use crate::options::{OverlayOptions, OverlayTuning};
-use crate::probe::{self, Support};
+use crate::probe::{self, Probes, Scratch, Support};
 use crate::stores::Stores;
 
 /// In the run home: who uses which mount.
@@ -29,6 +28,7 @@ pub(crate) struct Home {
     pub(crate) support: Support,
     pub(crate) shifting: Shifting,
     pub(crate) quotas: LayerQuotas,
+    pub(crate) probes: Probes,
     pub(crate) temp_dirs: TempDirs,
     /// Those of the store for read-only layers, where that is not the home.
     image_temp_dirs: Option<TempDirs>,
@@ -51,17 +51,17 @@ impl Home {
         let quotas = LayerQuotas::open(home.path(), home.path(), options.quota)?;
         let temp_dirs = remove_leftovers(home)?;
         let image_temp_dirs = open_image_store(&mut stores)?;
-        let checker = FsMagicChecker::new([FsMagic::OVERLAY]);
+        // Mount programs are servers of FUSE.
+        let checker = FsMagicChecker::new([FsMagic::OVERLAY, FsMagic::FUSE]);
+        // Makes the run home, too.
         let references = RefCounter::new(Box::new(checker), place.run_home().join(REFERENCES))?;
-        let support = match temp_dirs.create() {
-            Err(error) if error.errno() == Some(Errno::EROFS) => probe_read_only(place, tuning)?,
-            temp_dir => probe::probe(temp_dir?.path(), tuning)?,
-        };
+        let probes = Probes::open(place, &temp_dirs, tuning)?;
+        let support = probes.support();
+        options.check_mounts(support.dialect)?;
         let shifting = if options.disable_idmap {
             Shifting::disabled()
         } else {
-            let found = temp_dirs.create();
-            Shifting::found(found.and_then(|dir| ids::probe(dir.path(), support.dialect, tuning.id_mapping)))
+            Shifting::find(&probes, tuning.id_mapping)
         };
         let home = Self {
             stores,
@@ -70,6 +70,7 @@ impl Home {
             support,
             shifting,
             quotas,
+            probes,
             temp_dirs,
             image_temp_dirs,
             references,
@@ -137,40 +138,7 @@ fn try_beside(place: &DriverHome, options: &OverlayOptions, tuning: OverlayTunin
     probe::check_privilege()?;
     LayerQuotas::probe(place.nearest_dir(), options.quota)?;
     let scratch = Scratch::make(place.nearest_dir())?;
-    probe::probe(&scratch.path, tuning).map(drop)
-}
-
-/// Finds out how to mount layers of a home that cannot be written to: by trying in the run home, which mostly lies on another file system.
-fn probe_read_only(place: &DriverHome, tuning: OverlayTuning) -> Result<Support> {
-    let scratch = Scratch::make(place.run_home())?;
-    Ok(Support { backing: fs_magic(place.home())?, ..probe::probe(&scratch.path, tuning)? })
-}
-
-/// A temporary directory outside of any home, or in one by a name that is no layer's.
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn make(above: &Path) -> Result<Self> {
-        let path = above.join(format!(".graphdriver-{}", LinkId::random()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Ok(Self { path }),
-            Err(error) => Err(Error::io("mkdir", path, error)),
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let removed = RootDir::open(&self.path).and_then(|dir| dir.remove_contents());
-        let removed = removed
-            .map_err(Error::from)
-            .and_then(|()| fs::remove_dir(&self.path).map_err(|error| Error::io("rmdir", &self.path, error)));
-        if let Err(error) = removed {
-            tracing::warn!(error = %error.report(), "a temporary directory stays");
-        }
-    }
+    probe::probe(scratch.path(), tuning).map(drop)
 }
 
 /// Makes a directory and those above it, as far as they are missing.

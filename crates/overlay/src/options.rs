@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
 
 use crate::layer_store::LayerStore;
-use crate::mount::{IdMapping, MountApi};
+use crate::mount::{Dialect, IdMapping, MountApi, MountRequest, Parameters, Shape, Wishes};
 
 /// The keys that are known.
 const KNOWN: [&str; 14] = [
@@ -62,6 +63,10 @@ impl OverlayOptions {
         for option in options {
             parsed.set(option)?;
         }
+        // A mount program has options of its own.
+        if parsed.mount_program.is_none() {
+            MountRequest::parse(&parsed.mount_options)?;
+        }
         Ok(parsed)
     }
 
@@ -90,16 +95,30 @@ impl OverlayOptions {
         Ok(())
     }
 
+    /// Tells now, not at the first mount, whether the options of all mounts make sense.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a mount option that is not known, or does not go with another; `NotSupported` for one that cannot be had in a user namespace.
+    pub(crate) fn check_mounts(&self, dialect: Dialect) -> Result<()> {
+        if self.mount_program.is_some() {
+            return Ok(());
+        }
+        let wishes = MountRequest::parse(&self.mount_options)?.wishes;
+        // Dropped with a warning at each mount, where it cannot be had.
+        let wishes =
+            Wishes { metacopy: wishes.metacopy.filter(|_| dialect.xattrs != OverlayXattrs::User), ..wishes };
+        let shape = Shape { upper: true, data_only: false };
+        Parameters::new(&wishes, dialect, shape).map(drop)
+    }
+
     /// # Errors
     /// `NotSupported` for what is known but cannot be had.
     pub(crate) fn check_supported(&self) -> Result<()> {
         let missing = [
-            ("mountopt", !self.mount_options.is_empty()),
             ("additionallayerstore", !self.layer_stores.is_empty()),
             ("use_composefs", self.use_composefs),
             ("mount_program", self.mount_program.is_some()),
             ("force_mask", self.force_mask.is_some()),
-            ("sync=filesystem", self.sync != SyncMode::None),
         ];
         match missing.into_iter().find(|(_, wanted)| *wanted) {
             Some((key, _)) => {
@@ -226,6 +245,9 @@ mod tests {
     #[test]
     fn invalid_values() {
         let table = [
+            ("mountopt=nodev,lowerdir=/etc", "the layers are the driver's business"),
+            ("mountopt=nodev,dev", "exclude each other"),
+            ("mountopt=fsync=0", "unknown option \"fsync=0\""),
             ("size=many", "is no size"),
             ("size=-1", "is no size"),
             ("inodes=many", "is no number"),

@@ -39,8 +39,10 @@ fn unpack(home: &Home, draft: &Draft, tar: &mut dyn Read, options: &LayerApplyOp
         None => Vec::new(),
     };
     let root = archive::RootDir::open(draft.diff())?;
-    archive::apply(&root, tar, &fill::apply_options(home, options, lowers))
-        .map_err(|error| home.quotas.explain(error.into(), &root))
+    let applied = archive::apply(&root, tar, &fill::apply_options(home, options, lowers))
+        .map_err(|error| home.quotas.explain(error.into(), &root))?;
+    fill::flush(home, &root)?;
+    Ok(applied)
 }
 
 impl StagedLayer for Staged {

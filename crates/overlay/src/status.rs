@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, RootDir};
-use graphdriver_core::{Capabilities, DiskUsage, Error, LayerId, Result};
+use graphdriver_core::{self as core, Capabilities, DiskUsage, Error, LayerId, Result};
 
 use crate::home::Home;
 use crate::lowers;
 use crate::mount::MountApi;
+use crate::probe::{Feature, Verdict};
 
 /// What the driver can do.
 pub(crate) fn capabilities(home: &Home) -> Capabilities {
@@ -37,8 +38,8 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
         // Without it the home does not open.
         ("Supports d_type", true.to_string()),
         ("Native Overlay Diff", home.native_diff.to_string()),
-        ("Using metacopy", false.to_string()),
-        ("Supports shifting", home.shifting.describe()),
+        ("Using metacopy", uses_metacopy(home).to_string()),
+        ("Supports shifting", home.shifting.how().is_some().to_string()),
         ("Supports volatile", dialect.volatile.to_string()),
         ("userxattr", (dialect.xattrs == OverlayXattrs::User).to_string()),
         ("Mount API", mount_api.to_owned()),
@@ -46,6 +47,66 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
+}
+
+/// What was found out about kernel and file system; the rest is tried now.
+pub(crate) fn features(home: &Home) -> Vec<core::Feature> {
+    // Without these two the home does not open.
+    let needed = ["overlay", "d_type"].map(core::Feature::on);
+    let probed = [
+        ("redirect_dir", Feature::RedirectDir),
+        ("metacopy", Feature::Metacopy),
+        ("index", Feature::Index),
+        ("userxattr", Feature::Userxattr),
+        ("volatile", Feature::Volatile),
+        ("data_only_lowers", Feature::DataOnlyLowers),
+    ];
+    let probed = probed.map(|(name, feature)| named(name, home.probes.verdict(feature)));
+    needed.into_iter().chain(probed).chain([id_mapped_lowers(home), native_diff(home)]).collect()
+}
+
+/// The options in force: given, or by default.
+pub(crate) fn options(home: &Home) -> Vec<(&'static str, String)> {
+    let options = &home.options;
+    let dropped = |option: &&String| *option == "metacopy=on" && !uses_metacopy(home);
+    let mount_options: Vec<_> =
+        options.mount_options.iter().filter(|option| !dropped(option)).cloned().collect();
+    let mask = options.force_mask.map(|mask| format!("{mask:04o}"));
+    let given = [
+        ("mountopt", Some(mount_options.join(",")).filter(|text| !text.is_empty())),
+        ("force_mask", mask),
+        ("ignore_chown_errors", Some(options.ignore_chown_errors.to_string())),
+        ("skip_mount_home", Some(true.to_string())),
+        ("sync", Some(options.sync.to_string())),
+    ];
+    given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+fn named(name: &'static str, verdict: Verdict) -> core::Feature {
+    match verdict {
+        Verdict::On => core::Feature::on(name),
+        Verdict::Off(reason) => core::Feature::off(name, reason),
+    }
+}
+
+fn id_mapped_lowers(home: &Home) -> core::Feature {
+    let name = "id_mapped_lowers";
+    home.shifting.reason().map_or_else(|| core::Feature::on(name), |reason| core::Feature::off(name, reason))
+}
+
+fn native_diff(home: &Home) -> core::Feature {
+    let name = "native_diff";
+    if home.native_diff {
+        named(name, home.probes.verdict(Feature::TrueOpaqueMarks))
+    } else {
+        core::Feature::off(name, "it was switched off when the home was opened")
+    }
+}
+
+/// Whether changed metadata is stored without contents, because it was asked for and can be had.
+fn uses_metacopy(home: &Home) -> bool {
+    let asked = home.options.mount_options.iter().any(|option| option == "metacopy=on");
+    asked && home.probes.verdict(Feature::Metacopy).is_on()
 }
 
 /// The directories of a layer.

@@ -391,9 +391,10 @@ fn shifting_is_switched_off_by_an_option() {
     fill(&graph);
     let shift = graph.driver().id_shift().unwrap();
     assert!(!shift.supports_shifting(&maps(100_000)) && !graph.capabilities().id_shifting);
-    let status = graph.status().unwrap();
-    let (_, said) = status.iter().find(|(key, _)| key == "Supports shifting").unwrap();
-    assert!(said.starts_with("false: ") && said.contains("disable_idmap"), "{said}");
+    assert!(graph.status().unwrap().contains(&("Supports shifting".to_owned(), "false".to_owned())));
+    let features = graph.features();
+    let found = features.iter().find(|feature| feature.name() == "id_mapped_lowers").unwrap();
+    assert!(found.reason().unwrap().contains("disable_idmap"), "{found:?}");
     let mount = graph.mount(&id("top"), &through(maps(100_000))).unwrap();
     assert_eq!(owner(mount.path().join("user")), (5, 7));
     mount.unmount().unwrap();

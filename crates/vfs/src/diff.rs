@@ -100,14 +100,17 @@ pub(crate) fn apply(
     let failed = |error| Error::io("stat", root.path(), error);
     let before = fs::metadata(root.path()).map_err(failed)?;
     let was_empty = fs::read_dir(root.path()).map_err(failed)?.next().is_none();
-    let applied = archive::apply(&root, tar, &apply_options(home, options));
+    let flush = || home.options.sync.flush(&root).map_err(|error| error.path(root.path()));
+    let applied = archive::apply(&root, tar, &apply_options(home, options))
+        .map_err(Error::from)
+        .and_then(|applied| flush().map(|()| applied));
     if applied.is_err()
         && was_empty
         && let Err(error) = empty(&root, &before)
     {
         tracing::warn!(layer = %id, error = %error.report(), "what was unpacked before the failure stays");
     }
-    applied.map_err(|error| home.quotas.explain(error.into(), &root))
+    applied.map_err(|error| home.quotas.explain(error, &root))
 }
 
 /// Makes the layer what it was before anything was unpacked.

@@ -6,11 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graphdriver_archive as archive;
+use graphdriver_archive::{self as archive, CopyMethod};
 use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
-    DiskUsage, Driver, DriverEntry, DriverHome, Error, FileGetter, IdMaps, IdShift, LayerApplyOptions,
-    LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
+    DiskUsage, Driver, DriverEntry, DriverHome, Error, Feature, FileGetter, IdMaps, IdShift,
+    LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply,
+    StagedLayer,
 };
 
 use crate::home::Home;
@@ -77,6 +78,26 @@ impl Driver for Vfs {
             ("Project quota", self.home.quotas.status()),
         ];
         Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        let reflink = match (self.home.has_reflinks, self.home.copy) {
+            (true, _) => Feature::on("reflink"),
+            (false, CopyMethod::Auto) => {
+                Feature::off("reflink", format!("the file system cannot share blocks: {}", self.home.backing))
+            }
+            (false, _) => {
+                Feature::off("reflink", "another way of copying was chosen when the home was opened")
+            }
+        };
+        vec![reflink]
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("ignore_chown_errors", self.home.options.ignore_chown_errors.to_string()),
+            ("sync", self.home.options.sync.to_string()),
+        ]
     }
 
     fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {

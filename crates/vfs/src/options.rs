@@ -1,7 +1,7 @@
 //! What can be chosen when a home is opened.
 
 use graphdriver_archive::CopyMethod;
-use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result};
+use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
 
 /// The driver options, as `vfs.key=value`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,9 +10,11 @@ pub(crate) struct VfsOptions {
     pub(crate) ignore_chown_errors: bool,
     /// Limits of read-write layers that are created without their own.
     pub(crate) quota: Quota,
+    /// Whether contents are flushed before a layer counts as complete.
+    pub(crate) sync: SyncMode,
 }
 
-const KNOWN: [&str; 3] = ["ignore_chown_errors", "inodes", "size"];
+const KNOWN: [&str; 4] = ["ignore_chown_errors", "inodes", "size", "sync"];
 
 impl VfsOptions {
     /// # Errors
@@ -24,6 +26,7 @@ impl VfsOptions {
                 "ignore_chown_errors" => parsed.ignore_chown_errors = option.parse_bool()?,
                 "inodes" => parsed.quota.inodes = Some(option.parse_u64()?),
                 "size" => parsed.quota.bytes = Some(option.parse_size()?),
+                "sync" => parsed.sync = option.parse_sync_mode()?,
                 "mountopt" => return Err(no_mount_options()),
                 _ => return Err(option.unknown(&KNOWN)),
             }
@@ -75,6 +78,10 @@ mod tests {
             Quota { bytes: Some(51_200), inodes: Some(7) }
         );
         assert_eq!(
+            parse(&["sync=filesystem"]).unwrap(),
+            VfsOptions { sync: SyncMode::Filesystem, ..VfsOptions::default() }
+        );
+        assert_eq!(
             parse(&["ignore_chown_errors=1", ".ignore_chown_errors=0"]).unwrap(),
             VfsOptions::default()
         );
@@ -83,9 +90,10 @@ mod tests {
     #[test]
     fn others_are_refused_with_what_is_known() {
         for (text, part) in [
-            ("vfs.sise=5g", "known options are: ignore_chown_errors, inodes, size"),
+            ("vfs.sise=5g", "known options are: ignore_chown_errors, inodes, size, sync"),
             ("vfs.size=much", "is no size"),
             ("vfs.inodes=-1", "is no number"),
+            ("vfs.sync=all", "is no sync mode"),
             ("vfs.mountopt=nodev", "vfs driver does not support mount options"),
             ("vfs.ignore_chown_errors=perhaps", "is neither true nor false"),
         ] {

@@ -105,7 +105,7 @@ impl Staged {
         let root = RootDir::open(self.path())?;
         self.applied = archive::apply(&root, tar, &apply_options(&self.home, options))
             .map_err(|error| self.home.quotas.explain(error.into(), &root))?;
-        Ok(())
+        self.home.options.sync.flush(&root).map_err(|error| error.path(root.path()))
     }
 
     /// Gives the layer its name.

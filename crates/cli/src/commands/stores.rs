@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use graphdriver::{DedupHash, DriverEntry};
+use graphdriver::{DedupHash, DriverEntry, Feature};
 use serde::Serialize;
 
 use super::Session;
@@ -19,6 +19,7 @@ struct Info<'a> {
     image_store: Option<&'a Path>,
     status: Vec<Fact>,
     capabilities: BTreeMap<&'a str, bool>,
+    features: Vec<FeatureRow>,
     options: Vec<String>,
     image_stores: Vec<String>,
 }
@@ -27,6 +28,21 @@ struct Info<'a> {
 struct Fact {
     name: String,
     value: String,
+}
+
+#[derive(Serialize)]
+struct FeatureRow {
+    name: &'static str,
+    on: bool,
+    /// Why not.
+    reason: Option<String>,
+}
+
+impl From<Feature> for FeatureRow {
+    fn from(feature: Feature) -> Self {
+        let reason = feature.reason().map(str::to_owned);
+        Self { name: feature.name(), on: feature.is_on(), reason }
+    }
 }
 
 pub(super) fn info(session: &Session) -> Result {
@@ -39,7 +55,8 @@ pub(super) fn info(session: &Session) -> Result {
         image_store: home.image_store(),
         status: graph.status()?.into_iter().map(|(name, value)| Fact { name, value }).collect(),
         capabilities: graph.capabilities().named().into_iter().collect(),
-        options: home.options().iter().map(|option| format!("{}={}", option.key(), option.value())).collect(),
+        features: graph.features().into_iter().map(FeatureRow::from).collect(),
+        options: graph.options().iter().map(|(key, value)| format!("{key}={value}")).collect(),
         image_stores: graph.image_stores().iter().map(|store| store.to_string_lossy().into_owned()).collect(),
     };
     if session.json { output::json(&info) } else { output::table(&rows(&info)) }
@@ -58,6 +75,12 @@ fn rows(info: &Info<'_>) -> Vec<(String, String)> {
     let cannot: Vec<_> = info.capabilities.iter().filter(|(_, can)| !**can).map(|(name, _)| *name).collect();
     rows.push(row("Can", &can.join(" ")));
     rows.push(row("Cannot", &cannot.join(" ")));
+    let on: Vec<_> = info.features.iter().filter(|feature| feature.on).map(|feature| feature.name).collect();
+    rows.push(row("Kernel has", &on.join(" ")));
+    rows.extend(info.features.iter().filter_map(|feature| {
+        let reason = feature.reason.as_deref()?;
+        Some(row(&format!("Without {}", feature.name), reason))
+    }));
     rows.push(row("Options", &info.options.join(" ")));
     rows.push(row("Additional image stores", &info.image_stores.join(" ")));
     rows.retain(|(_, value)| !value.is_empty());

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use graphdriver_core::{
     AdditionalLayers, Capabilities, CreateOptions, Dedup, DeferredRemoval, DiskUsage, Driver, DriverEntry,
-    DriverHome, Error, ErrorKind, FileGetter, IdShift, LayerId, MountOptions, NativeDiff, Problem, Result,
-    StagedApply,
+    DriverHome, Error, ErrorKind, Feature, FileGetter, IdShift, LayerId, MountOptions, NativeDiff, Problem,
+    Result, StagedApply,
 };
 
 #[derive(Default)]
@@ -73,6 +73,12 @@ impl Driver for Fake {
     }
     fn status(&self) -> Result<Vec<(String, String)>> {
         not_asked()
+    }
+    fn features(&self) -> Vec<Feature> {
+        Vec::new()
+    }
+    fn options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
     fn create(&self, _: &LayerId, _: &CreateOptions) -> Result<()> {
         not_asked()

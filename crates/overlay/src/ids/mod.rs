@@ -5,43 +5,48 @@ mod rotation;
 
 use std::fmt::Write;
 
-use graphdriver_core::{Error, ErrorKind, IdMap, IdMaps};
+use graphdriver_core::{IdMap, IdMaps};
 
 use crate::home::Home;
 use crate::mount::IdMapping;
+use crate::probe::{Feature, Probes, Verdict};
 
 pub(crate) use probe::probe;
 pub(crate) use rotation::{finish, finish_all, finish_pending, update};
 
 /// Whether mounts can show other owners than the disk has, and how; or why not.
 #[derive(Debug)]
-pub(crate) struct Shifting(Result<IdMapping, Error>);
+pub(crate) struct Shifting(Result<IdMapping, String>);
 
 impl Shifting {
-    /// What was found by trying.
-    pub(crate) fn found(found: Result<IdMapping, Error>) -> Self {
-        if let Err(error) = &found {
-            tracing::debug!(error = %error.report(), "mounts cannot show other owners than the disk has");
+    /// The newest way that works, or the one that is wanted if it does.
+    pub(crate) fn find(probes: &Probes, wanted: Option<IdMapping>) -> Self {
+        let mut reason = String::new();
+        for way in [IdMapping::Detached, IdMapping::Namespace] {
+            if wanted.is_some_and(|wanted| wanted != way) {
+                continue;
+            }
+            match probes.verdict(Feature::of_id_mapping(way)) {
+                Verdict::On => return Self(Ok(way)),
+                Verdict::Off(why) => reason = why,
+            }
         }
-        Self(found)
+        tracing::debug!(reason, "mounts cannot show other owners than the disk has");
+        Self(Err(reason))
     }
 
     /// Not wanted.
     pub(crate) fn disabled() -> Self {
-        let error = Error::new(ErrorKind::NotSupported, "map ids");
-        Self(Err(error.detail("switched off by the option disable_idmap")))
+        Self(Err("switched off by the option disable_idmap".to_owned()))
     }
 
     pub(crate) fn how(&self) -> Option<IdMapping> {
         self.0.as_ref().ok().copied()
     }
 
-    /// For people: `true`, or `false` and the reason.
-    pub(crate) fn describe(&self) -> String {
-        match &self.0 {
-            Ok(_) => true.to_string(),
-            Err(error) => format!("{}: {}", false, error.report()),
-        }
+    /// Why mounts cannot.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.0.as_ref().err().map(String::as_str)
     }
 }
 

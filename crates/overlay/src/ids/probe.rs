@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_core::{Error, ErrorKind, IdMap, IdMaps, Result};
 
-use crate::mount::{self, Attributes, Dialect, IdMapped, IdMapping, OverlayMount};
+use crate::mount::{self, Attributes, Dialect, IdMapped, IdMapping, OverlayMount, Parameters, Shape, Wishes};
 
 /// The owner that the trial's file is to be shown with.
 const SHOWN: u32 = 1_000_000;
 
-/// Tries id-mapped lower directories in `scratch`, an empty directory on the home's file system; the newest way first, or only the one that is wanted.
+/// Tries id-mapped lower directories in `scratch`, an empty directory on the home's file system.
 ///
 /// # Errors
-/// `NotSupported` for a kernel or file system that cannot; `PermissionDenied` in a user namespace, which cannot either; `Io`.
-pub(crate) fn probe(scratch: &Path, dialect: Dialect, wanted: Option<IdMapping>) -> Result<IdMapping> {
+/// `NotSupported` for a kernel or file system that cannot; `PermissionDenied` in a user namespace, which mostly cannot either; `Io`.
+pub(crate) fn probe(scratch: &Path, dialect: Dialect, way: IdMapping) -> Result<()> {
     let make = |name: &str| {
         let path = scratch.join(name);
         let made = DirBuilder::new().mode(0o700).create(&path);
@@ -29,18 +29,7 @@ pub(crate) fn probe(scratch: &Path, dialect: Dialect, wanted: Option<IdMapping>)
     let owner = fs::metadata(&file).map_err(|error| Error::io("stat", &file, error))?;
     let map = |id| vec![IdMap { container_id: id, host_id: SHOWN, size: 1 }];
     let maps = IdMaps::new(map(owner.uid()), map(owner.gid()))?;
-    let ways = match wanted {
-        Some(way) => vec![way],
-        None => vec![IdMapping::Detached, IdMapping::Namespace],
-    };
-    let mut result = Err(Error::new(ErrorKind::NotSupported, "map ids"));
-    for way in ways {
-        result = try_mount(&lowers, &merged, &maps, dialect, way).map(|()| way);
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+    try_mount(&lowers, &merged, &maps, dialect, way)
 }
 
 fn try_mount(
@@ -51,15 +40,18 @@ fn try_mount(
     way: IdMapping,
 ) -> Result<()> {
     let lowers: Vec<Cow<'_, Path>> = lowers.iter().map(Cow::from).collect();
+    let shape = Shape { upper: false, data_only: false };
+    let parameters = Parameters::new(&Wishes::default(), dialect, shape)?;
     let mount = OverlayMount {
         lowers: &lowers,
+        data_only: &[],
         upper: None,
         target: merged,
-        volatile: false,
+        parameters: &parameters,
         label: None,
         attributes: Attributes::NONE,
     };
-    IdMapped { mount, own: 0, maps, stores: &[] }.attach(dialect, way)?;
+    IdMapped { mount, own: 0, maps, stores: &[] }.attach(dialect.api, way)?;
     let shown = merged.join("file");
     let owner = fs::symlink_metadata(&shown).map(|metadata| (metadata.uid(), metadata.gid()));
     mount::detach(merged)?;

@@ -21,7 +21,7 @@ use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
 use crate::layout::{DIFF, LayerDir, WORK};
 use crate::lowers::{self, MAX_LOWERS};
-use crate::mount::{Attributes, OverlayMount, Upper};
+use crate::mount::{Attributes, OverlayMount, Parameters, Shape, Upper, Wishes};
 use crate::remove;
 
 const GATHERING: &str = "rotation";
@@ -108,16 +108,21 @@ fn prepare(
         let detail = format!("{} layers below; the kernel stacks {MAX_LOWERS}", lowers.len());
         return Err(Error::new(ErrorKind::InvalidArgument, "change owners of").detail(detail));
     }
+    // Otherwise the kernel flushes each file that it copies.
+    let wishes = Wishes { volatile: true, ..Wishes::default() };
+    let dialect = home.support.dialect;
+    let shape = Shape { upper: true, data_only: false };
+    let parameters = Parameters::new(&wishes, dialect, shape)?;
     let mount = OverlayMount {
         lowers: &lowers,
+        data_only: &[],
         upper: Some(Upper { directory: &roots[0], work: &work }),
         target: &target,
-        // Otherwise the kernel flushes each file that it copies.
-        volatile: true,
+        parameters: &parameters,
         label: None,
         attributes: Attributes::NONE,
     };
-    let shown = RootDir::from_fd(mount.detached(home.support.dialect)?, layer.diff());
+    let shown = RootDir::from_fd(mount.detached(dialect.api)?, layer.diff());
     archive::chown_tree(&shown, to_container, to_host)?;
     Ok(rotation)
 }

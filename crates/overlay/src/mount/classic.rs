@@ -1,9 +1,11 @@
 //! Mounting with `mount(2)`: all parameters in one string of at most a page.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::thread;
 
 use graphdriver_core::{Error, ErrorKind, Result};
@@ -13,12 +15,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, fchdir, sysconf};
 
-use super::{Dialect, OverlayMount, escape, failed, open_directory};
+use super::{OverlayMount, escape, failed, open_directory};
 
-pub(super) fn attach(overlay: &OverlayMount<'_>, dialect: Dialect) -> Result<()> {
-    let paths = Directories::by_path(overlay);
-    let data = data(overlay, dialect, &paths)?;
-    let mounted = if fits(&data) { mount_overlay(overlay, &data) } else { by_descriptors(overlay, dialect)? };
+pub(super) fn attach(overlay: &OverlayMount<'_>) -> Result<()> {
+    let data = data(overlay, &Directories::by_path(overlay));
+    let mounted = if fits(&data) { mount_overlay(overlay, &data) } else { by_descriptors(overlay)? };
     mounted.map_err(|errno| failed("mount overlay", overlay.target, errno))?;
     // Below a shared mount the new one became shared when it was attached.
     mount(None::<&str>, overlay.target, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).map_err(|errno| {
@@ -31,49 +32,81 @@ pub(super) fn attach(overlay: &OverlayMount<'_>, dialect: Dialect) -> Result<()>
 
 /// How the directories are named in the string.
 struct Directories {
-    /// Joined by colons.
-    lowers: Vec<u8>,
+    lowers: Vec<Vec<u8>>,
+    data_only: Vec<Vec<u8>>,
     /// Upper and work directory.
     upper: Option<[Vec<u8>; 2]>,
 }
 
 impl Directories {
     fn by_path(overlay: &OverlayMount<'_>) -> Self {
-        let lowers: Vec<_> = overlay.lowers.iter().map(|lower| escape(lower, b"\\,:")).collect();
-        let upper = overlay.upper.map(|upper| [upper.directory, upper.work].map(|path| escape(path, b"\\,")));
-        Self { lowers: lowers.join(&b':'), upper }
+        let names = |directories: &[Cow<'_, Path>]| {
+            directories.iter().map(|directory| escape(directory, b"\\,:")).collect()
+        };
+        Self {
+            lowers: names(overlay.lowers),
+            data_only: names(overlay.data_only),
+            upper: overlay.upper.map(|upper| [upper.directory, upper.work].map(|path| escape(path, b"\\,"))),
+        }
     }
 
-    /// By numbers that are names in `/proc/thread-self/fd`.
-    fn by_descriptor(lowers: &[OwnedFd], upper: Option<&[OwnedFd; 2]>) -> Self {
+    /// The value of `lowerdir`: a double colon is before each data-only directory.
+    fn lowerdir(&self) -> Vec<u8> {
+        let mut value = self.lowers.join(&b':');
+        for data_only in &self.data_only {
+            value.extend([b"::", data_only.as_slice()].concat());
+        }
+        value
+    }
+}
+
+/// The directories, open, with numbers that are names in `/proc/thread-self/fd`.
+struct Descriptors {
+    lowers: Vec<OwnedFd>,
+    data_only: Vec<OwnedFd>,
+    upper: Option<[OwnedFd; 2]>,
+}
+
+impl Descriptors {
+    fn open(overlay: &OverlayMount<'_>) -> Result<Self> {
+        let open_all = |directories: &[Cow<'_, Path>]| {
+            directories.iter().map(|directory| open_directory(directory)).collect::<Result<_>>()
+        };
+        let upper = match overlay.upper {
+            Some(upper) => Some([open_directory(upper.directory)?, open_directory(upper.work)?]),
+            None => None,
+        };
+        Ok(Self { lowers: open_all(overlay.lowers)?, data_only: open_all(overlay.data_only)?, upper })
+    }
+
+    fn names(&self) -> Directories {
         let name = |fd: &OwnedFd| fd.as_raw_fd().to_string().into_bytes();
-        let lowers: Vec<_> = lowers.iter().map(name).collect();
-        Self { lowers: lowers.join(&b':'), upper: upper.map(|fds| fds.each_ref().map(name)) }
+        Directories {
+            lowers: self.lowers.iter().map(name).collect(),
+            data_only: self.data_only.iter().map(name).collect(),
+            upper: self.upper.as_ref().map(|fds| fds.each_ref().map(name)),
+        }
     }
 }
 
 /// The string that says what to mount.
-fn data(overlay: &OverlayMount<'_>, dialect: Dialect, directories: &Directories) -> Result<Vec<u8>> {
-    let mut data = [b"lowerdir=", directories.lowers.as_slice()].concat();
+fn data(overlay: &OverlayMount<'_>, directories: &Directories) -> Vec<u8> {
+    let mut data = [b"lowerdir=", directories.lowerdir().as_slice()].concat();
     if let Some([upper, work]) = &directories.upper {
         data.extend([b",upperdir=", upper.as_slice(), b",workdir=", work.as_slice()].concat());
     }
-    for (key, value) in overlay.parameters(dialect) {
+    for (key, value) in overlay.parameters.iter() {
         data.push(b',');
         data.extend(key.to_bytes());
         if let Some(value) = value {
             data.push(b'=');
-            data.extend(value.to_bytes());
+            data.extend(value.as_bytes());
         }
     }
     if let Some(label) = overlay.label {
-        if label.contains('"') {
-            let detail = format!("a label cannot have quotes: {label}");
-            return Err(Error::new(ErrorKind::InvalidArgument, "mount overlay").detail(detail));
-        }
         data.extend(format!(",context=\"{label}\"").into_bytes());
     }
-    Ok(data)
+    data
 }
 
 /// Whether the kernel takes the string whole: it copies one page, and the last byte is the terminator's.
@@ -88,15 +121,12 @@ fn mount_overlay(overlay: &OverlayMount<'_>, data: &[u8]) -> nix::Result<()> {
 }
 
 /// Mounts with the directories opened and named by number, relative to `/proc/thread-self/fd`: five hundred of them take 2 KiB.
-fn by_descriptors(overlay: &OverlayMount<'_>, dialect: Dialect) -> Result<nix::Result<()>> {
-    let lowers = overlay.lowers.iter().map(|lower| open_directory(lower)).collect::<Result<Vec<_>>>()?;
-    let upper = match overlay.upper {
-        Some(upper) => Some([open_directory(upper.directory)?, open_directory(upper.work)?]),
-        None => None,
-    };
-    let data = data(overlay, dialect, &Directories::by_descriptor(&lowers, upper.as_ref()))?;
+fn by_descriptors(overlay: &OverlayMount<'_>) -> Result<nix::Result<()>> {
+    let descriptors = Descriptors::open(overlay)?;
+    let data = data(overlay, &descriptors.names());
     if !fits(&data) {
-        let detail = format!("{} layers do not fit into one memory page of mount options", lowers.len());
+        let layers = overlay.lowers.len() + overlay.data_only.len();
+        let detail = format!("{layers} layers do not fit into one memory page of mount options");
         return Err(Error::new(ErrorKind::InvalidArgument, "mount overlay")
             .path(overlay.target)
             .detail(detail));
@@ -114,4 +144,31 @@ fn by_descriptors(overlay: &OverlayMount<'_>, dialect: Dialect) -> Result<nix::R
         let thread = spawned.map_err(|error| Error::io("start thread to mount", overlay.target, error))?;
         Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Attributes, Parameters, Upper};
+    use super::*;
+
+    #[test]
+    fn the_string_quotes_and_separates() {
+        let [lowers, data_only] =
+            [["/a:b,c\\d", "/e"], ["/x:y", "/z"]].map(|paths| paths.map(|path| Cow::from(Path::new(path))));
+        let parameters = Parameters::default();
+        let overlay = OverlayMount {
+            lowers: &lowers,
+            data_only: &data_only,
+            upper: Some(Upper { directory: Path::new("/u:p,r"), work: Path::new("/w") }),
+            target: Path::new("/mnt"),
+            parameters: &parameters,
+            label: Some("s0:c1,c2"),
+            attributes: Attributes::NONE,
+        };
+        let data = data(&overlay, &Directories::by_path(&overlay));
+        assert_eq!(
+            String::from_utf8(data).unwrap(),
+            r#"lowerdir=/a\:b\,c\\d:/e::/x\:y::/z,upperdir=/u:p\,r,workdir=/w,context="s0:c1,c2""#
+        );
+    }
 }

@@ -8,18 +8,23 @@ use std::path::Path;
 use graphdriver_core::{Error, Result};
 use graphdriver_sys::mount_api::{FsContext, FsError};
 
-use super::{Dialect, OverlayMount, attach_detached, escape, failed, open_directory};
+use super::{OverlayMount, attach_detached, escape, failed, open_directory};
 
 /// The longest string that `fsconfig(2)` takes, in bytes.
 const MAX_STRING: usize = 255;
 
-pub(super) fn attach(mount: &OverlayMount<'_>, dialect: Dialect) -> Result<()> {
+pub(super) fn attach(mount: &OverlayMount<'_>) -> Result<()> {
     let detached = {
-        let context = configure(mount, dialect)?;
+        let context = configure(mount)?;
         context.create().map_err(|error| refused("mount overlay", mount.target, error))?;
         context.mount(mount.attributes.flags).map_err(|error| refused("fsmount", mount.target, error))?
     };
     attach_detached(&detached, mount.target)
+}
+
+/// Whether the kernel has overlay and lets this process configure one.
+pub(crate) fn is_there() -> bool {
+    FsContext::open(c"overlay").is_ok()
 }
 
 /// Whether the kernel knows `userxattr`; false where that cannot be found out before mounting.
@@ -27,18 +32,20 @@ pub(crate) fn knows_userxattr() -> bool {
     FsContext::open(c"overlay").is_ok_and(|context| context.set_flag(c"userxattr").is_ok())
 }
 
-fn configure(mount: &OverlayMount<'_>, dialect: Dialect) -> Result<FsContext> {
+fn configure(mount: &OverlayMount<'_>) -> Result<FsContext> {
     let failed = |error| refused("configure overlay mount", mount.target, error);
     let context = FsContext::open(c"overlay").map_err(failed)?;
     context.set_string(c"source", c"overlay").map_err(failed)?;
-    for lower in mount.lowers {
-        set_directory(&context, c"lowerdir+", lower, lower.as_os_str().as_bytes())?;
+    for (key, directories) in [(c"lowerdir+", mount.lowers), (c"datadir+", mount.data_only)] {
+        for directory in directories {
+            set_directory(&context, key, directory, directory.as_os_str().as_bytes())?;
+        }
     }
     if let Some(upper) = mount.upper {
         set_directory(&context, c"upperdir", upper.directory, &escape(upper.directory, b"\\"))?;
         set_directory(&context, c"workdir", upper.work, &escape(upper.work, b"\\"))?;
     }
-    for (key, value) in mount.parameters(dialect) {
+    for (key, value) in mount.parameters.iter() {
         let set = match value {
             Some(value) => context.set_string(key, value),
             None => context.set_flag(key),

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, fstat, stat};
 
-use super::{Dialect, OverlayMount, attach_detached, failed, namespace};
+use super::{MountApi, OverlayMount, attach_detached, failed, namespace};
 
 /// How overlay gets at directories on id-mapped mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl IdMapped<'_> {
     /// # Errors
     /// As [`OverlayMount::attach`]; `NotSupported` for a file system that cannot map ids; `InvalidArgument`, `PermissionDenied` for maps that
     /// cannot be had.
-    pub(crate) fn attach(&self, dialect: Dialect, how: IdMapping) -> Result<()> {
+    pub(crate) fn attach(&self, api: MountApi, how: IdMapping) -> Result<()> {
         let (own, below) = self.mount.lowers.split_at(self.own.min(self.mount.lowers.len()));
         let copies = Copies::of(below, self.stores, &namespace_of(self.maps)?)?;
         let lowers = |prefix: &dyn Fn(usize) -> PathBuf| -> Vec<Cow<'_, Path>> {
@@ -54,13 +54,13 @@ impl IdMapped<'_> {
         match how {
             IdMapping::Detached => {
                 let lowers = lowers(&|index| copies.descriptor_path(index));
-                OverlayMount { lowers: &lowers, ..self.mount }.attach(dialect)
+                OverlayMount { lowers: &lowers, ..self.mount }.attach(api)
             }
             IdMapping::Namespace => {
                 let detached = namespace::run(self.mount.target, |stage| {
                     let places = stage.attach(&copies.mounts)?;
                     let lowers = lowers(&|index| places[index].clone());
-                    OverlayMount { lowers: &lowers, ..self.mount }.detached_on(stage, dialect)
+                    OverlayMount { lowers: &lowers, ..self.mount }.detached_on(stage, api)
                 })?;
                 attach_detached(&detached, self.mount.target)
             }

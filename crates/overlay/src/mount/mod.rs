@@ -8,9 +8,10 @@ mod classic;
 mod context;
 mod id_mapped;
 mod namespace;
+mod options;
+mod parameters;
 
 use std::borrow::Cow;
-use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -31,9 +32,11 @@ use nix::sys::stat::Mode;
 use namespace::Stage;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use context::knows_userxattr;
+pub(crate) use context::{is_there, knows_userxattr};
 pub(crate) use id_mapped::IdMapped;
 pub use id_mapped::IdMapping;
+pub(crate) use options::{MountRequest, merge};
+pub(crate) use parameters::{Parameters, RedirectDir, Shape, Wishes};
 
 pub(crate) const NEEDS_PRIVILEGE: &str =
     "mounting needs root, of the host or (from Linux 5.11) of a user namespace";
@@ -63,15 +66,17 @@ pub(crate) struct Dialect {
 /// An overlay mount to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OverlayMount<'a> {
-    /// The directories below, uppermost first; at least one, at least two where there is no upper directory.
+    /// The directories below, uppermost first; at least one, at least two where there is neither an upper directory nor a data-only one.
     pub(crate) lowers: &'a [Cow<'a, Path>],
+    /// Directories below those (Linux 6.5) whose files are seen only where one above them refers to them by name.
+    pub(crate) data_only: &'a [Cow<'a, Path>],
     /// Where what is written goes.
     pub(crate) upper: Option<Upper<'a>>,
     /// The directory to mount on; absolute.
     pub(crate) target: &'a Path,
-    /// Leave out flushing, where the kernel can.
-    pub(crate) volatile: bool,
-    /// SELinux label for all files.
+    /// Overlay's own parameters.
+    pub(crate) parameters: &'a Parameters,
+    /// SELinux label for all files; may have commas.
     pub(crate) label: Option<&'a str>,
     /// Read-only and the like.
     pub(crate) attributes: Attributes,
@@ -85,22 +90,22 @@ pub(crate) struct Upper<'a> {
     pub(crate) work: &'a Path,
 }
 
-/// A parameter other than the directories.
-type Parameter = (&'static CStr, Option<&'static CStr>);
-
 impl OverlayMount<'_> {
     /// Makes the mount, with private propagation: what is mounted inside stays in this mount namespace.
     ///
     /// # Errors
-    /// By the error number, with the kernel's own words where it has any: `PermissionDenied`, `NotSupported` when there is no overlay in
-    /// this kernel, otherwise `Io`.
-    pub(crate) fn attach(&self, dialect: Dialect) -> Result<()> {
+    /// `InvalidArgument` for a label that cannot be one; otherwise by the error number, with the kernel's own words where it has any:
+    /// `PermissionDenied`, `NotSupported` when there is no overlay in this kernel, else `Io`.
+    pub(crate) fn attach(&self, api: MountApi) -> Result<()> {
+        if let Some(label) = self.label {
+            check_label(label)?;
+        }
         if let Some(upper) = self.upper {
             forget_volatile(upper.work)?;
         }
-        match dialect.api {
-            MountApi::FsContext => context::attach(self, dialect),
-            MountApi::Mount => classic::attach(self, dialect),
+        match api {
+            MountApi::FsContext => context::attach(self),
+            MountApi::Mount => classic::attach(self),
         }
     }
 
@@ -109,42 +114,27 @@ impl OverlayMount<'_> {
     ///
     /// # Errors
     /// As [`attach`](Self::attach).
-    pub(crate) fn detached(&self, dialect: Dialect) -> Result<OwnedFd> {
-        namespace::run(self.target, |stage| self.detached_on(stage, dialect))
+    pub(crate) fn detached(&self, api: MountApi) -> Result<OwnedFd> {
+        namespace::run(self.target, |stage| self.detached_on(stage, api))
     }
 
-    fn detached_on(&self, stage: &Stage<'_>, dialect: Dialect) -> Result<OwnedFd> {
+    fn detached_on(&self, stage: &Stage<'_>, api: MountApi) -> Result<OwnedFd> {
         // Named, because mount(2) can make none but attached mounts.
         let target = stage.directory("merged")?;
-        let mounted = OverlayMount { target: &target, ..*self }.attach(dialect);
+        let mounted = OverlayMount { target: &target, ..*self }.attach(api);
         mounted.map_err(|error| error.path(self.target))?;
         open_tree(AT_FDCWD, &target, OpenTreeFlags::CLONE)
             .map_err(|errno| failed("open_tree", self.target, errno))
     }
+}
 
-    /// What is asked for besides the directories.
-    fn parameters(&self, dialect: Dialect) -> Vec<Parameter> {
-        let mut parameters: Vec<Parameter> = Vec::new();
-        match (dialect.xattrs, self.upper) {
-            // Switches off, by itself, what the others would.
-            (OverlayXattrs::User, _) => parameters.push((c"userxattr", None)),
-            // Renamed directories and changed metadata are then stored in full, so that the upper directory is the layer.
-            (OverlayXattrs::Trusted, Some(_)) if dialect.switches => parameters.extend([
-                (c"index", Some(c"off")),
-                (c"redirect_dir", Some(c"off")),
-                (c"metacopy", Some(c"off")),
-            ]),
-            // Nothing can be written, so following what other programs left (redirects too, which this implies) is safe.
-            (OverlayXattrs::Trusted, None) if dialect.switches => {
-                parameters.push((c"metacopy", Some(c"on")));
-            }
-            (OverlayXattrs::Trusted, _) => {}
-        }
-        if self.volatile && dialect.volatile && self.upper.is_some() {
-            parameters.push((c"volatile", None));
-        }
-        parameters
+/// Quotes would end the label in the middle of it.
+fn check_label(label: &str) -> Result<()> {
+    if label.contains(['"', '\0', '\n']) {
+        let detail = format!("a label has neither quotes nor line ends: {label:?}");
+        return Err(Error::new(ErrorKind::InvalidArgument, "mount overlay").detail(detail));
     }
+    Ok(())
 }
 
 /// Removes the mark that a volatile mount leaves, for which the kernel would refuse to use the directories again.
@@ -216,6 +206,14 @@ fn kind(errno: Errno) -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels() {
+        check_label("system_u:object_r:container_file_t:s0:c1,c2").unwrap();
+        for label in ["a\"b", "\"", "a\nb", "a\0"] {
+            assert_eq!(check_label(label).unwrap_err().kind(), ErrorKind::InvalidArgument, "{label:?}");
+        }
+    }
 
     #[test]
     fn special_bytes_get_a_backslash() {
