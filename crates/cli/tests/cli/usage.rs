@@ -30,6 +30,8 @@ fn exit_statuses() {
         (&["import", "oci:/no/such/dir"], 1, "/no/such/dir"),
         (&["import", "oci-archive:/dev/null"], 2, "not a regular file"),
         (&["-o", "vfs.nonesuch=1", "list"], 2, "nonesuch"),
+        (&["create", "x", "--size", "1m"], 2, "read-write layers only"),
+        (&["create", "x", "--inodes", "100"], 2, "read-write layers only"),
         (&["run", "nonesuch", "--", "true"], 1, "nonesuch"),
     ];
     for (arguments, status, about) in table {
