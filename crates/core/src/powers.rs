@@ -109,18 +109,25 @@ pub trait IdShift: Send + Sync {
 /// Layers that another program provides below a store directory (stargz-store and the like).
 #[doc(alias = "AdditionalLayerStoreDriver")]
 pub trait AdditionalLayers: Send + Sync {
-    /// The layer whose table of contents has this digest, for the image `reference`.
+    /// The layer whose table of contents has this digest (`sha256:<hex>`), for the image `reference` (`docker.io/library/alpine:latest`).
     ///
     /// # Errors
-    /// `LayerUnknown` when no store has it; `Io`.
+    /// `LayerUnknown` when no store has it; `InvalidArgument` for what is no digest.
     #[doc(alias = "LookupAdditionalLayer")]
     fn lookup(&self, toc_digest: &str, reference: &str) -> Result<Box<dyn AdditionalLayer>>;
+
+    /// What the layer `id` of the home was made from by [`create_as`](AdditionalLayer::create_as).
+    ///
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer, or it was not made so; `Io`.
+    #[doc(alias = "LookupAdditionalLayerByID")]
+    fn of_layer(&self, id: &LayerId) -> Result<Box<dyn AdditionalLayer>>;
 }
 
 /// One layer of an additional layer store, in use until dropped.
 #[doc(alias = "Release")]
 pub trait AdditionalLayer: fmt::Debug + Send {
-    /// Makes a layer of the home from it.
+    /// Makes a layer of the home from it, whose files stay where the other program shows them. They are only read: the layer is mounted read-only. Removing it tells the other program.
     ///
     /// # Errors
     /// As [`Driver::create`](crate::Driver::create).

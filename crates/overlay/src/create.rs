@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::home::Home;
-use crate::layout::{DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, WORK};
+use crate::layout::{ADDITIONAL_LAYER, DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, WORK};
 use crate::link::{self, LinkId};
 use crate::parent::Parent;
 
@@ -82,6 +82,16 @@ impl Draft {
         }
         write_new(&dir, LINK, self.link.as_str().as_bytes(), 0o644)?;
         sync_dir(&dir).map_err(|error| error.path(&path))
+    }
+
+    /// Lets what another program shows at `diff` be what the layer adds; `note` says so.
+    pub(crate) fn stand_for(&self, diff: &Path, note: &[u8]) -> Result<()> {
+        let path = self.diff();
+        fs::remove_dir(&path).map_err(|error| Error::io("rmdir", &path, error))?;
+        symlink(diff, &path).map_err(|error| Error::io("symlink", &path, error))?;
+        let dir = File::open(self.path()).map_err(|error| Error::io("open", self.path(), error))?;
+        write_new(&dir, ADDITIONAL_LAYER, note, 0o644)?;
+        sync_dir(&dir).map_err(|error| error.path(self.path()))
     }
 
     /// The cause of a failure to fill the layer: its parent, of which nothing keeps others from removing it before it has a child, may be gone.

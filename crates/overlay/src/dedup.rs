@@ -30,5 +30,5 @@ pub(crate) fn roots(home: &Home, id: &LayerId) -> Result<Vec<PathBuf>> {
 }
 
 fn own_directories(layer: &LayerDir) -> Vec<PathBuf> {
-    if layer.is_foreign() { Vec::new() } else { layer.diffs() }
+    if layer.is_read_only() { Vec::new() } else { layer.diffs() }
 }

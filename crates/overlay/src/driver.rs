@@ -7,15 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graphdriver_core::{
-    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
-    DiskUsage, Driver, DriverEntry, DriverHome, Feature, FileGetter, IdMaps, IdShift, LayerApplyOptions,
-    LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply, StagedLayer,
+    AdditionalLayer, AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash,
+    DeferredRemoval, DiskUsage, Driver, DriverEntry, DriverHome, Feature, FileGetter, IdMaps, IdShift,
+    LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply,
+    StagedLayer,
 };
 
 use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
-use crate::{check, cleanup, dedup, diff, file_getter, fill, get, ids, lowers, remove, staged, status};
+use crate::{
+    additional_layer, check, cleanup, dedup, diff, file_getter, fill, get, ids, lowers, remove, staged,
+    status,
+};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -144,7 +148,7 @@ impl Driver for Overlay {
     }
 
     fn additional_layers(&self) -> Option<&dyn AdditionalLayers> {
-        None
+        if self.home.options.layer_stores.is_empty() { None } else { Some(self) }
     }
 
     fn file_getter(&self) -> Option<&dyn FileGetter> {
@@ -213,5 +217,15 @@ impl Dedup for Overlay {
 
     fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>> {
         dedup::roots(&self.home, id)
+    }
+}
+
+impl AdditionalLayers for Overlay {
+    fn lookup(&self, toc_digest: &str, reference: &str) -> Result<Box<dyn AdditionalLayer>> {
+        Ok(Box::new(additional_layer::lookup(&self.home, toc_digest, reference)?))
+    }
+
+    fn of_layer(&self, id: &LayerId) -> Result<Box<dyn AdditionalLayer>> {
+        Ok(Box::new(additional_layer::of_layer(&self.home, id)?))
     }
 }

@@ -82,12 +82,12 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: M
     }
     // Read-only layers need no work directory, and share their upper directory with nobody. Where the layer would be one directory too many
     // below, it stays above, and only the mount is read-only.
-    let read_only = attributes.is_read_only() || layer.is_foreign();
+    let read_only = attributes.is_read_only() || layer.is_read_only();
     let upper = if read_only && lowers.len() < MAX_LOWERS {
         lowers.insert(0, Cow::from(diff));
         own_lowers += 1;
         None
-    } else if layer.is_foreign() {
+    } else if layer.is_read_only() {
         let detail = format!(
             "the kernel stacks {MAX_LOWERS} directories that are only read, and it has {} below",
             lowers.len()

@@ -12,6 +12,7 @@
 //! <store>/<id>/work         overlay's own
 //! <store>/<id>/merged/      mount point
 //! <store>/<id>/empty/       lower directory for layers that have none below
+//! <store>/<id>/additionallayer  where another program shows the layer; diff is a symbolic link to the directory diff there
 //! ```
 
 use std::ffi::OsStr;
@@ -31,6 +32,7 @@ pub(crate) const LOWER: &str = "lower";
 pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
 pub(crate) const EMPTY: &str = "empty";
+pub(crate) const ADDITIONAL_LAYER: &str = "additionallayer";
 
 /// Whether a store's entry of this name is the driver's, ours or another program's, and no layer.
 pub(crate) fn is_of_driver(name: &OsStr) -> bool {
@@ -105,6 +107,16 @@ impl LayerDir {
         self.foreign
     }
 
+    /// Whether another program shows what the layer adds, in an additional layer store.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.diff().is_symlink() && self.path.join(ADDITIONAL_LAYER).exists()
+    }
+
+    /// Whether nothing can be written to what the layer adds.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_foreign() || self.is_lent()
+    }
+
     pub(crate) fn diff(&self) -> PathBuf {
         self.path.join(DIFF)
     }
@@ -139,6 +151,8 @@ impl LayerDir {
         let diff = self.diff();
         match fs::metadata(&diff) {
             Ok(metadata) => Ok(metadata.is_dir()),
+            // What another program shows is there while it does not, too: it can be removed, and says why it cannot be mounted.
+            Err(_) if self.is_lent() => Ok(true),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(false)
             }
@@ -155,7 +169,16 @@ impl LayerDir {
     /// # Errors
     /// `InvalidArgument` for a layer that is not ours to change.
     pub(crate) fn require_own(&self, operation: &'static str) -> Result<()> {
-        if self.foreign { Err(self.not_ours(operation)) } else { Ok(()) }
+        if self.foreign {
+            return Err(self.not_ours(operation));
+        }
+        if self.is_lent() {
+            return Err(Error::new(ErrorKind::InvalidArgument, operation)
+                .layer(&self.id)
+                .path(self.diff())
+                .detail("what the layer adds is shown by an additional layer store, which is only read"));
+        }
+        Ok(())
     }
 
     /// The failure to change a layer of somebody else's store.

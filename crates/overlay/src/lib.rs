@@ -5,6 +5,7 @@
 //!
 //! [`DRIVER`] is what a [`Registry`](graphdriver_core::Registry) takes; [`Overlay`] is the driver itself.
 
+mod additional_layer;
 mod check;
 mod cleanup;
 mod create;

@@ -115,7 +115,6 @@ impl OverlayOptions {
     /// `NotSupported` for what is known but cannot be had.
     pub(crate) fn check_supported(&self) -> Result<()> {
         let missing = [
-            ("additionallayerstore", !self.layer_stores.is_empty()),
             ("use_composefs", self.use_composefs),
             ("mount_program", self.mount_program.is_some()),
             ("force_mask", self.force_mask.is_some()),

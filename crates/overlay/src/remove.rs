@@ -4,6 +4,7 @@ use std::fs;
 
 use graphdriver_core::{DeferredRemoval, Error, ErrorKind, LayerId, Result};
 
+use crate::additional_layer;
 use crate::home::Home;
 use crate::layout::{LayerDir, Layout};
 use crate::link::{self, LinkId};
@@ -22,6 +23,10 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
     require_dir(&layer)?;
     let link = link::find(store, &layer)?;
     no_child_of(&home.stores, "remove", &layer, link.as_ref())?;
+    let lent = additional_layer::read(&layer).unwrap_or_else(|error| {
+        tracing::warn!(layer = %id, error = %error.report(), "the note of an additional layer store is lost");
+        None
+    });
     home.references.while_unused(id, &layer.merged(), || {
         let aside = temp_dir.take_in(layer.path())?;
         home.quotas.end(&aside);
@@ -29,6 +34,9 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
     })?;
     if let Some(link) = link {
         link::remove(store, &link)?;
+    }
+    if let Some(lent) = lent {
+        additional_layer::release(&lent);
     }
     Ok(DeferredRemoval::new(move || temp_dir.delete()))
 }
