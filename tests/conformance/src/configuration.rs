@@ -33,6 +33,8 @@ pub struct Configuration {
     /// Whether an edit of equal size is found after the file's old time was put back.
     pub finds_restored_times: bool,
     copy: CopyMethod,
+    /// Driver options that it is always opened with.
+    options: &'static [&'static str],
 }
 
 const OVERLAY: Configuration = Configuration {
@@ -45,6 +47,7 @@ const OVERLAY: Configuration = Configuration {
     user_xattrs: false,
     finds_restored_times: true,
     copy: CopyMethod::Auto,
+    options: &[],
 };
 
 const VFS: Configuration = Configuration {
@@ -57,6 +60,7 @@ const VFS: Configuration = Configuration {
     user_xattrs: false,
     finds_restored_times: true,
     copy: CopyMethod::Auto,
+    options: &[],
 };
 
 impl Configuration {
@@ -91,6 +95,24 @@ impl Configuration {
             runs_on: |backing| backing != Backing::Here,
             ..OVERLAY
         },
+        Self {
+            name: "overlay-metacopy",
+            options: &["mountopt=metacopy=on,redirect_dir=on"],
+            runs_on: |backing| backing != Backing::Here,
+            ..OVERLAY
+        },
+        Self {
+            name: "overlay-volatile",
+            options: &["mountopt=volatile"],
+            runs_on: |backing| backing != Backing::Here,
+            ..OVERLAY
+        },
+        Self {
+            name: "overlay-index",
+            options: &["mountopt=index=on"],
+            runs_on: |backing| backing != Backing::Here,
+            ..OVERLAY
+        },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },
     ];
 
@@ -107,7 +129,8 @@ impl Configuration {
     }
 
     pub fn open_with(&self, dir: &Path, options: &[&str]) -> Result<Graph> {
-        let options = options.iter().map(|text| text.parse::<DriverOption>()).collect::<Result<Vec<_>>>()?;
+        let options = self.options.iter().chain(options).map(|text| text.parse::<DriverOption>());
+        let options = options.collect::<Result<Vec<_>>>()?;
         let place = OpenOptions::new(dir.join("root"), dir.join("run")).with_options(options);
         (self.open)(&DriverHome::new(self.driver_name(), &place)?).map(Graph::new)
     }

@@ -52,10 +52,14 @@ impl Store {
     }
 
     pub(crate) fn open_with_options(&self, options: &[&str]) -> Graph {
-        let options = options.iter().map(|text| text.parse().unwrap());
-        let place = OpenOptions::new(&self.root, self.dir.path().join("run")).with_options(options);
-        let place = DriverHome::new("overlay", &place).unwrap();
-        Graph::new(Arc::new(Overlay::open(&place).unwrap()) as Arc<dyn Driver>)
+        self.try_open(options).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, options: &[&str]) -> graphdriver_core::Result<Graph> {
+        let options = options.iter().map(|option| option.parse().unwrap());
+        let options = OpenOptions::new(&self.root, self.dir.path().join("run")).with_options(options);
+        let place = DriverHome::new("overlay", &options).unwrap();
+        Overlay::open(&place).map(|overlay| Graph::new(Arc::new(overlay)))
     }
 
     pub(crate) fn open(&self) -> Graph {

@@ -21,7 +21,7 @@ pub fn read_500(store: &Store) {
     read(store, 500);
 }
 
-/// Each layer leaves its name in a file that all write and in files of its own; all must show through the topmost one.
+/// Each layer leaves its name in a file that all write and in files of its own; all must show through the topmost one, whose diff has its own only.
 fn read(store: &Store, depth: usize) {
     let base = store.create("base", None);
     store.edit(&base, |root| fs::write(root.join("testfile"), "base file").unwrap());
@@ -42,6 +42,19 @@ fn read(store: &Store, depth: usize) {
             assert_eq!(fs::read_to_string(dir.join("layer-id")).unwrap(), pair[1].as_str());
         }
     });
+    let parent = chain.iter().nth_back(1);
+    let changes = store.changes(top, parent);
+    let dir = format!("/layer-{depth}");
+    let expected = [
+        format!("A {dir}"),
+        format!("A {dir}/layer-id"),
+        format!("A {dir}/parent-id"),
+        "C /top-id".to_owned(),
+    ];
+    assert!(expected.iter().all(|change| changes.contains(change)), "{changes:?}");
+    assert_eq!(changes.iter().filter(|change| change.contains("layer-")).count(), 3, "{changes:?}");
+    let tar = store.diff(top, parent);
+    assert!(tar.len() > 512 * expected.len(), "a header for each of {expected:?} in {} bytes", tar.len());
     for layer in chain.iter().rev() {
         store.remove(layer);
     }
