@@ -5,8 +5,9 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use graphdriver_archive::RootDir;
 use graphdriver_core::{
     AdditionalLayers, CreateOptions, ErrorKind, Graph, IdMaps, LayerApplyOptions, MountOptions, OpenOptions,
 };
@@ -59,11 +60,15 @@ impl Fixture {
 
     /// Takes away what is in the layer's directory, so that the store's is removed by whoever gives the layer back.
     fn empty(&self) {
-        fs::remove_dir_all(self.shown.join("diff")).unwrap();
+        remove(&self.shown.join("diff"));
         for file in ["info", "blob"] {
             fs::remove_file(self.shown.join(file)).unwrap();
         }
     }
+}
+
+fn remove(path: &Path) {
+    RootDir::open(path.parent().unwrap()).unwrap().remove_all(Path::new(path.file_name().unwrap())).unwrap();
 }
 
 fn seen(watch: &Inotify) -> Vec<String> {
@@ -176,7 +181,7 @@ fn a_layer_whose_store_is_gone_is_told_and_can_be_removed() {
     let fixture = Fixture::new("");
     fixture.create("lent", None);
     let _ = fixture.graph.create(&id("top"), &CreateOptions::on(&id("lent")));
-    fs::remove_dir_all(&fixture.shown).unwrap();
+    remove(&fixture.shown);
     assert!(fixture.graph.exists(&id("lent")).unwrap());
     let error = fixture.graph.mount(&id("top"), &MountOptions::default()).unwrap_err();
     assert!(error.report().to_string().contains("lent/diff"), "{}", error.report());
