@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;
 
-use graphdriver::{Error, ErrorKind};
+use graphdriver::{Applied, Error, ErrorKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
@@ -16,6 +16,17 @@ impl Digest {
     /// The digest of `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of the archive that was unpacked.
+    ///
+    /// # Errors
+    /// `Io` when it was not asked for.
+    pub(crate) fn of_archive(applied: &Applied) -> Result<Self, Error> {
+        let digest = applied.archive.map(|archive| Self(archive.sha256));
+        digest.ok_or_else(|| {
+            Error::new(ErrorKind::Io, "apply").detail("the driver does not tell the archive's digest")
+        })
     }
 
     /// The digits alone.

@@ -11,7 +11,8 @@ pub struct Capabilities {
     pub native_apply: bool,
     /// [`create_filled`](crate::Graph::create_filled) keeps a layer out of sight until it is complete, so that a killed process leaves no part of one.
     pub staged_apply: bool,
-    /// A diff gives back, byte for byte, the archive that the layer was filled from.
+    /// A diff gives back, byte for byte, the archive that the layer was filled from, unless the layer was changed since. A few archives are excepted (those that replace
+    /// their own files, sparse files), whose diff is another archive of the same tree.
     #[doc(alias = "ReproducesExactDiffs")]
     pub exact_diffs: bool,
     /// The driver can limit the size of a read-write layer, and counts what it uses.

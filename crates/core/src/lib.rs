@@ -37,7 +37,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use fs_magic::{FsMagic, fs_magic, fs_magic_of_fd};
 pub use graph::Graph;
 pub use graphdriver_archive::{
-    Applied, Change, ChangeKind, DedupHash, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner,
+    Applied, ArchiveDigest, Change, ChangeKind, DedupHash, DiskUsage, IdMap, IdMaps, OVERFLOW_ID, Owner,
 };
 pub use home_lock::HomeLock;
 pub use layer_diff::LayerDiff;

@@ -72,6 +72,7 @@ pub fn apply(
         ignore_chown_errors: options.ignore_chown_errors,
         force_mask: options.force_mask,
         in_user_namespace: in_user_namespace()?,
+        digest: options.digest,
         ..ApplyOptions::default()
     };
     on_mounted(graph, id, &MountOptions::default(), |root| Ok(archive::apply(root, tar, &options)?))

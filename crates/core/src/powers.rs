@@ -59,6 +59,10 @@ pub struct LayerApplyOptions {
     pub ignore_chown_errors: bool,
     /// Mode for every file, the real one being noted in an xattr; see [`ApplyOptions`](graphdriver_archive::ApplyOptions::force_mask).
     pub force_mask: Option<u32>,
+    /// Keep no record of the archive: no diff of the layer gives it back byte for byte. Drivers without [`exact_diffs`](crate::Capabilities::exact_diffs) keep none anyway.
+    pub skip_record: bool,
+    /// Tell the archive's digest ([`Applied::archive`]), also where no record is kept.
+    pub digest: bool,
 }
 
 /// Filling a layer before it exists, without any lock, so that it appears complete or not at all.

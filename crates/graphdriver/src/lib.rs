@@ -49,11 +49,12 @@
 
 pub use graphdriver_archive as archive;
 pub use graphdriver_core::{
-    AdditionalLayer, AdditionalLayers, Applied, Capabilities, Change, ChangeKind, CreateOptions, Dedup,
-    DedupHash, DeferredRemoval, DiskUsage, Driver, DriverEntry, DriverHome, DriverOption, Error, ErrorKind,
-    Feature, FileGetter, FsMagic, Graph, IdMap, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId,
-    LayerKind, Mount, MountOptions, NativeDiff, OVERFLOW_ID, OpenOptions, Owner, Problem, Quota, Registry,
-    Remedy, Result, StagedApply, StagedLayer, SyncMode, format_size, fs_magic, naive, parse_size,
+    AdditionalLayer, AdditionalLayers, Applied, ArchiveDigest, Capabilities, Change, ChangeKind,
+    CreateOptions, Dedup, DedupHash, DeferredRemoval, DiskUsage, Driver, DriverEntry, DriverHome,
+    DriverOption, Error, ErrorKind, Feature, FileGetter, FsMagic, Graph, IdMap, IdMaps, IdShift,
+    LayerApplyOptions, LayerDiff, LayerId, LayerKind, Mount, MountOptions, NativeDiff, OVERFLOW_ID,
+    OpenOptions, Owner, Problem, Quota, Registry, Remedy, Result, StagedApply, StagedLayer, SyncMode,
+    format_size, fs_magic, naive, parse_size,
 };
 
 /// The drivers that this crate was compiled with.

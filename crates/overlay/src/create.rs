@@ -12,10 +12,14 @@ use graphdriver_core::{
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use crate::exact::Kept;
 use crate::home::Home;
-use crate::layout::{ADDITIONAL_LAYER, DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, WORK};
+use crate::layout::{ADDITIONAL_LAYER, DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, TAR_SPLIT, WORK};
 use crate::link::{self, LinkId};
 use crate::parent::Parent;
+
+/// The layer's name until it has its own.
+const LAYER: &str = "layer";
 
 /// A layer in a temporary directory, complete but for its name. Dropping it removes it.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Draft {
     parent: Option<Parent>,
     /// Where it is to appear.
     store: Layout,
+    /// Of the archive that it was filled from.
+    record: Option<Kept>,
 }
 
 impl Draft {
@@ -36,7 +42,7 @@ impl Draft {
         let parent = options.parent.as_ref().map(|parent| Parent::read(home, parent)).transpose()?;
         let store = home.stores.for_kind(options.kind).clone();
         let temp_dir = home.temp_dirs_of(&store).create()?;
-        let draft = Self { temp_dir, link: LinkId::random(), parent, store };
+        let draft = Self { temp_dir, link: LinkId::random(), parent, store, record: None };
         draft.fill(home, options).map_err(|error| draft.name_limits(home, error))?;
         Ok(draft)
     }
@@ -59,8 +65,18 @@ impl Draft {
         }
     }
 
+    /// Where the record of its archive can be written.
+    pub(crate) fn record(&self) -> PathBuf {
+        self.temp_dir.path().join(TAR_SPLIT)
+    }
+
+    /// Keeps the record until the layer has its name.
+    pub(crate) fn with_record(self, record: Option<Kept>) -> Self {
+        Self { record, ..self }
+    }
+
     fn path(&self) -> PathBuf {
-        self.temp_dir.path().join("layer")
+        self.temp_dir.path().join(LAYER)
     }
 
     fn fill(&self, home: &Home, options: &CreateOptions) -> Result<()> {
@@ -106,7 +122,7 @@ impl Draft {
     ///
     /// # Errors
     /// `LayerExists`; `ParentUnknown` when the parent is gone meanwhile; `Io`. Nothing remains.
-    pub(crate) fn publish(self, home: &Home, id: &LayerId) -> Result<()> {
+    pub(crate) fn publish(mut self, home: &Home, id: &LayerId) -> Result<()> {
         let store = &self.store;
         let layer = store.layer(id);
         let _locks = home.stores.lock()?;
@@ -114,6 +130,10 @@ impl Draft {
         make_room(&layer)?;
         if let Some(parent) = &self.parent {
             parent.check()?;
+        }
+        if let Some(record) = &mut self.record {
+            // Before the layer, so that nothing can be done to that in between. One without its layer means nothing.
+            record.place(store.path(), &self.temp_dir.path().join(LAYER), id)?;
         }
         link::make(store, &self.link, id)?;
         rename_new(&self.path(), layer.path()).map_err(|errno| {

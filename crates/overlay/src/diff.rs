@@ -9,18 +9,22 @@ use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, Export, ExportOptions, RootDir};
 use graphdriver_core::{Change, IdMaps, LayerDiff, LayerId, Result};
 
+use crate::exact;
 use crate::fill;
 use crate::hold::Hold;
 use crate::home::Home;
 use crate::lowers;
 
-/// The change set as a tar.
+/// The change set as a tar: the archive that made the layer, while the layer is as that made it.
 pub(crate) fn diff(
     home: &Arc<Home>,
     id: &LayerId,
     base: Option<&LayerId>,
     id_maps: &IdMaps,
 ) -> Result<Option<LayerDiff>> {
+    if let Some(exact) = exact::diff(home, id, base, id_maps)? {
+        return Ok(Some(exact));
+    }
     let Some(stack) = stack(home, id, base)? else { return Ok(None) };
     let options = ExportOptions { id_maps: id_maps.clone() };
     let xattrs = home.support.dialect.xattrs;

@@ -5,12 +5,13 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use graphdriver_archive::whiteout::OverlayXattrs;
-use graphdriver_archive::{self as archive, ApplyOptions, RootDir, WhiteoutMode};
+use graphdriver_archive::{ApplyOptions, RootDir, WhiteoutMode};
 use graphdriver_core::{Applied, Error, LayerApplyOptions, LayerId, Result};
 
 use crate::create::{DirectoryLook, make_dir};
+use crate::exact::Kept;
 use crate::home::Home;
-use crate::layout::{DIFF, LayerDir};
+use crate::layout::{DIFF, LayerDir, TAR_SPLIT};
 use crate::lowers;
 use crate::stores::Stores;
 
@@ -36,14 +37,22 @@ pub(crate) fn apply(
     let aside = temp_dir.path().join(DIFF);
     make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
     let root = RootDir::open(&aside)?;
-    let options = apply_options(home, options, lowers_of(&home.stores, &layer)?);
-    let applied =
-        archive::apply(&root, tar, &options).map_err(|error| home.quotas.explain(error.into(), &root))?;
+    let unpacking = apply_options(home, options, lowers_of(&home.stores, &layer)?);
+    let record = temp_dir.path().join(TAR_SPLIT);
+    let (applied, mut kept) = Kept::apply(&root, tar, options, &unpacking, record)
+        .map_err(|error| home.quotas.explain(error, &root))?;
     flush(home, &root)?;
     home.references.while_unused(id, &layer.merged(), || {
         // It may have been removed while its archive was unpacked.
         layer.require("apply to")?;
-        replace_empty(&aside, &diff)
+        if let Some(kept) = &mut kept {
+            kept.place(home.stores.store_of(&layer).path(), layer.path(), id)?;
+        }
+        replace_empty(&aside, &diff)?;
+        if let Some(kept) = &kept {
+            kept.renew();
+        }
+        Ok(())
     })?;
     Ok(Some(applied))
 }
@@ -63,6 +72,7 @@ pub(crate) fn apply_options(home: &Home, options: &LayerApplyOptions, lowers: Ve
         force_mask: options.force_mask,
         in_user_namespace: xattrs == OverlayXattrs::User,
         lowers,
+        digest: options.digest,
         ..ApplyOptions::default()
     }
 }

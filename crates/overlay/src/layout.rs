@@ -13,6 +13,7 @@
 //! <store>/<id>/merged/      mount point
 //! <store>/<id>/empty/       lower directory for layers that have none below
 //! <store>/<id>/additionallayer  where another program shows the layer; diff is a symbolic link to the directory diff there
+//! <store>/<id>/tar-split.gz the record of the archive it was filled from, in stores of which containers/storage keeps no list
 //! ```
 
 use std::ffi::OsStr;
@@ -33,6 +34,8 @@ pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
 pub(crate) const EMPTY: &str = "empty";
 pub(crate) const ADDITIONAL_LAYER: &str = "additionallayer";
+/// The record of the archive that the layer was filled from.
+pub(crate) const TAR_SPLIT: &str = "tar-split.gz";
 
 /// Whether a store's entry of this name is the driver's, ours or another program's, and no layer.
 pub(crate) fn is_of_driver(name: &OsStr) -> bool {

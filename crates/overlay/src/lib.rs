@@ -12,6 +12,7 @@ mod create;
 mod dedup;
 mod diff;
 mod driver;
+mod exact;
 mod file_getter;
 mod fill;
 mod get;

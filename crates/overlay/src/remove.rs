@@ -5,6 +5,7 @@ use std::fs;
 use graphdriver_core::{DeferredRemoval, Error, ErrorKind, LayerId, Result};
 
 use crate::additional_layer;
+use crate::exact;
 use crate::home::Home;
 use crate::layout::{LayerDir, Layout};
 use crate::link::{self, LinkId};
@@ -32,6 +33,7 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
         home.quotas.end(&aside);
         Ok(())
     })?;
+    exact::remove(store.path(), &layer);
     if let Some(link) = link {
         link::remove(store, &link)?;
     }

@@ -7,6 +7,7 @@ use graphdriver_archive as archive;
 use graphdriver_core::{Applied, CreateOptions, LayerApplyOptions, LayerId, Result, StagedLayer};
 
 use crate::create::Draft;
+use crate::exact::Kept;
 use crate::fill;
 use crate::home::Home;
 
@@ -29,20 +30,27 @@ pub(crate) fn stage(
     options: &LayerApplyOptions,
 ) -> Result<Staged> {
     let draft = Draft::new(home, create)?;
-    let applied = unpack(home, &draft, tar, options).map_err(|error| draft.explain(error))?;
+    let (applied, kept) = unpack(home, &draft, tar, options).map_err(|error| draft.explain(error))?;
+    let draft = draft.with_record(kept);
     Ok(Staged { home: Arc::clone(home), draft, applied })
 }
 
-fn unpack(home: &Home, draft: &Draft, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Applied> {
+fn unpack(
+    home: &Home,
+    draft: &Draft,
+    tar: &mut dyn Read,
+    options: &LayerApplyOptions,
+) -> Result<(Applied, Option<Kept>)> {
     let lowers = match draft.parent() {
         Some(parent) => fill::with_parents(&home.stores, parent)?,
         None => Vec::new(),
     };
     let root = archive::RootDir::open(draft.diff())?;
-    let applied = archive::apply(&root, tar, &fill::apply_options(home, options, lowers))
-        .map_err(|error| home.quotas.explain(error.into(), &root))?;
+    let unpacking = fill::apply_options(home, options, lowers);
+    let filled = Kept::apply(&root, tar, options, &unpacking, draft.record())
+        .map_err(|error| home.quotas.explain(error, &root))?;
     fill::flush(home, &root)?;
-    Ok(applied)
+    Ok(filled)
 }
 
 impl StagedLayer for Staged {

@@ -18,6 +18,7 @@ pub(crate) fn capabilities(home: &Home) -> Capabilities {
         native_diff: home.native_diff,
         native_apply: true,
         staged_apply: true,
+        exact_diffs: true,
         id_shifting: home.shifting.how().is_some(),
         quota: home.quotas.unavailable().is_none(),
         volatile: home.support.dialect.volatile,

@@ -320,7 +320,10 @@ fn owners_are_mapped() {
     graph.apply(&id("base"), &mut archive(&["file"]).as_slice(), &options).unwrap();
     let file = fs::metadata(store.home().join("base/diff/file")).unwrap();
     assert_eq!(Owner { uid: file.uid(), gid: file.gid() }, Owner { uid: 5000, gid: 6000 });
-    let mut diff = graph.diff(&id("base"), None, &id_maps).unwrap();
+    let options = LayerApplyOptions { skip_record: true, ..options };
+    graph.create(&id("other"), &base()).unwrap();
+    graph.apply(&id("other"), &mut archive(&["file"]).as_slice(), &options).unwrap();
+    let mut diff = graph.diff(&id("other"), None, &id_maps).unwrap();
     let mut bytes = Vec::new();
     diff.read_to_end(&mut bytes).unwrap();
     let mut archive = tar::Archive::new(bytes.as_slice());

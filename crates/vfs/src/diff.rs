@@ -130,6 +130,7 @@ pub(crate) fn apply_options(home: &Home, options: &LayerApplyOptions) -> ApplyOp
         ignore_chown_errors: options.ignore_chown_errors || home.options.ignore_chown_errors,
         force_mask: options.force_mask,
         in_user_namespace: home.in_user_namespace,
+        digest: options.digest,
         ..ApplyOptions::default()
     }
 }

@@ -77,7 +77,7 @@ impl Tape {
     /// The kind of a failure to write the record.
     pub(crate) fn finish(mut self, lost: Option<NotExact>) -> Result<(ArchiveDigest, Recorded)> {
         self.pass()?;
-        let recorder = match self.worker {
+        let recorder = match mem::replace(&mut self.worker, Worker::Gone) {
             Worker::Waiting(recorder, None) | Worker::Here(recorder) => recorder,
             Worker::Waiting(mut recorder, Some(turn)) => {
                 record(&mut recorder, turn)?;
@@ -90,6 +90,19 @@ impl Tape {
             Worker::Gone => return Err(stopped()),
         };
         recorder.finish(lost).map_err(write_failed)
+    }
+}
+
+impl Drop for Tape {
+    /// Unpacking has failed: when the caller hears of it, nothing holds the record's file any more.
+    fn drop(&mut self) {
+        self.current = None;
+        if let Worker::Thread(sender, thread) = mem::replace(&mut self.worker, Worker::Gone) {
+            drop(sender);
+            if let Err(error) = joined(thread) {
+                tracing::debug!(%error, "a record was given up");
+            }
+        }
     }
 }
 

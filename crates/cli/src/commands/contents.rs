@@ -32,15 +32,16 @@ pub(super) fn apply(session: &Session, args: &Apply) -> Result {
     let graph = session.store.open()?;
     let mut archive = ArchiveStream::new(source)?;
     let create = CreateOptions { parent: args.parent.clone(), ..CreateOptions::default() };
+    let options = LayerApplyOptions { digest: true, ..LayerApplyOptions::default() };
     let applied = graph
-        .create_filled(&args.id, &create, &mut archive, &LayerApplyOptions::default())
+        .create_filled(&args.id, &create, &mut archive, &options)
         .map_err(|error| session.privilege.explain(error))?;
-    let contents = archive.finish().map_err(|error| Error::io("read", "archive", error))?;
+    archive.finish().map_err(|error| Error::io("read", "archive", error))?;
     let id = args.id.as_str();
     output::json(&AppliedLayer {
         id,
         size: applied.bytes,
-        diff_id: contents.diff_id,
+        diff_id: Digest::of_archive(&applied)?,
         entries: applied.entries,
     })
 }

@@ -1,13 +1,13 @@
 //! The layers of an image become layers of a graph: verified first, then visible; all of them or none.
 
-use graphdriver::{CreateOptions, Error, ErrorKind, Graph, LayerApplyOptions, LayerId, StagedApply};
+use graphdriver::{Applied, CreateOptions, Error, ErrorKind, Graph, LayerApplyOptions, LayerId, StagedApply};
 use serde::Serialize;
 
 use super::blobs::Blob;
 use super::image::{Descriptor, Image, ImageLayer};
 use super::interrupt::Interrupt;
 use super::progress::{LayerProgress, Progress};
-use crate::archive_stream::{ArchiveStream, Contents};
+use crate::archive_stream::ArchiveStream;
 use crate::digest::Digest;
 use crate::failure::{Failure, Result};
 
@@ -112,16 +112,16 @@ impl Import<'_> {
 
     /// Out of sight until it is verified.
     fn stage(&self, power: &dyn StagedApply, mut archive: ArchiveStream) -> Result<(), Error> {
-        let staged = power.stage(&self.create_options(), &mut archive, &LayerApplyOptions::default())?;
-        self.verify(archive)?;
+        let staged = power.stage(&self.create_options(), &mut archive, &apply_options())?;
+        self.verify(archive, &staged.applied())?;
         staged.commit(&self.layer.id)
     }
 
     /// For drivers that cannot keep a layer out of sight.
     fn fill(&self, mut archive: ArchiveStream) -> Result<(), Error> {
         let id = &self.layer.id;
-        self.graph.create_filled(id, &self.create_options(), &mut archive, &LayerApplyOptions::default())?;
-        self.verify(archive).inspect_err(|_| {
+        let applied = self.graph.create_filled(id, &self.create_options(), &mut archive, &apply_options())?;
+        self.verify(archive, &applied).inspect_err(|_| {
             if let Err(error) = self.graph.remove(id) {
                 tracing::warn!(error = %error.report(), "a layer with a wrong digest stays");
             }
@@ -132,13 +132,20 @@ impl Import<'_> {
         CreateOptions { parent: self.parent.cloned(), ..CreateOptions::default() }
     }
 
-    fn verify(&self, archive: ArchiveStream) -> Result<(), Error> {
+    fn verify(&self, archive: ArchiveStream, applied: &Applied) -> Result<(), Error> {
         let contents = archive.finish().map_err(|error| Error::io("read", &self.layer.name, error))?;
-        match mismatch(self.layer, &contents) {
+        let diff_id = Digest::of_archive(applied)?;
+        let plain = applied.archive.map_or(0, |archive| archive.bytes);
+        let blob = contents.blob.unwrap_or((diff_id, plain));
+        match mismatch(self.layer, blob, diff_id) {
             None => Ok(()),
             Some(what) => Err(self.image.blobs.invalid(format!("{:?} {what}", self.layer.name))),
         }
     }
+}
+
+fn apply_options() -> LayerApplyOptions {
+    LayerApplyOptions { digest: true, ..LayerApplyOptions::default() }
 }
 
 fn check_size(image: &Image, layer: &ImageLayer, blob: &Blob) -> Result<(), Error> {
@@ -153,15 +160,14 @@ fn check_size(image: &Image, layer: &ImageLayer, blob: &Blob) -> Result<(), Erro
 }
 
 /// What is wrong with a layer whose contents have been read.
-fn mismatch(layer: &ImageLayer, contents: &Contents) -> Option<String> {
-    let Contents { blob, blob_bytes, diff_id } = contents;
+fn mismatch(layer: &ImageLayer, (blob, blob_bytes): (Digest, u64), diff_id: Digest) -> Option<String> {
     if let Some(Descriptor { digest, size, .. }) = &layer.descriptor
-        && (blob, blob_bytes) != (digest, size)
+        && (blob, blob_bytes) != (*digest, *size)
     {
         let is = format!("{blob_bytes} bytes with the digest {blob}");
         return Some(format!("has {is}, the manifest says {size} with {digest}"));
     }
-    let expected = &layer.diff_id;
+    let expected = layer.diff_id;
     (diff_id != expected)
         .then(|| format!("has the uncompressed digest {diff_id}, the configuration says {expected}"))
 }

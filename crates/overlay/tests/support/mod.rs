@@ -138,6 +138,8 @@ pub(crate) fn archive(entries: &[&str]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_mode(0o750);
         header.set_mtime(1_700_000_000);
+        header.set_uid(0);
+        header.set_gid(0);
         let contents = if entry.ends_with('/') { "" } else { entry };
         header.set_entry_type(if entry.ends_with('/') { EntryType::Directory } else { EntryType::Regular });
         header.set_size(contents.len() as u64);

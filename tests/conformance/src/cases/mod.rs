@@ -10,6 +10,7 @@ mod deep;
 mod diff_apply;
 mod edits;
 mod errors;
+mod exact;
 mod ids;
 mod live;
 mod metadata;
@@ -159,5 +160,8 @@ pub const ALL: &[Case] = &[
     case("mounted_elsewhere", Ordinary, unmounted::elsewhere).only(|it| it.driver == Driver::Overlay),
     case("home_remounted_read_only", Capable, read_only::remounted),
     case("home_bound_read_only", Capable, read_only::bound),
+    case("exact_diff", Ordinary, exact::archives),
+    case("exact_diff_replaced_contents", Ordinary, exact::replaced_contents),
+    case("exact_diff_edited", Ordinary, exact::edited),
     case("random_edits", Ordinary, random_edits::round_trip),
 ];
