@@ -8,13 +8,15 @@ use crate::command::{cargo, check, line, output, repository, target_dir};
 use crate::{Result, ordinary_user, tidy};
 
 /// Debian packages that the tests need, and a file of each by which it is known to be there.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 16] = [
     ("acl", "/usr/bin/setfacl"),
     ("attr", "/usr/bin/setfattr"),
     ("btrfs-progs", "/usr/bin/mkfs.btrfs"),
     ("containers-storage", "/usr/bin/containers-storage"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
+    ("fuse-overlayfs", "/usr/bin/fuse-overlayfs"),
+    ("fuse3", "/usr/bin/fusermount3"),
     ("libcap2-bin", "/usr/sbin/setcap"),
     ("mount", "/usr/bin/mount"),
     ("openssl", "/usr/bin/openssl"),

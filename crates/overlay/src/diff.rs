@@ -27,6 +27,10 @@ pub(crate) fn diff(
     }
     let Some(stack) = stack(home, id, base)? else { return Ok(None) };
     let options = ExportOptions { id_maps: id_maps.clone() };
+    if home.mount_program.is_some() {
+        let export = Export::fuse_overlay_upper(&stack.upper, stack.lowers, options)?;
+        return Ok(Some(LayerDiff::new(export).keeping(stack.hold)));
+    }
     let xattrs = home.support.dialect.xattrs;
     // Found out first, because the archive cannot be begun anew. Mounts of user namespaces leave nothing of the kind.
     if xattrs == OverlayXattrs::Trusted && !archive::overlay_upper_is_plain(&stack.upper, xattrs)? {
@@ -40,6 +44,9 @@ pub(crate) fn diff(
 /// The changed paths.
 pub(crate) fn changes(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
     let Some(stack) = stack(home, id, base)? else { return Ok(None) };
+    if home.mount_program.is_some() {
+        return Ok(Some(archive::fuse_overlay_changes(&stack.upper, &stack.lowers)?));
+    }
     match archive::overlay_changes(&stack.upper, &stack.lowers, home.support.dialect.xattrs) {
         Err(error) if error.kind() == archive::ErrorKind::NotSupported => {
             tracing::info!(layer = %id, %error, "comparing mounted layers");

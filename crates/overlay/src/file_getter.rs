@@ -18,5 +18,9 @@ use crate::home::Home;
 pub(crate) fn open_file(home: &Arc<Home>, id: &LayerId, path: &Path) -> Result<File> {
     let hold = Hold::take(home, "open file of", id)?;
     let directories = fill::with_parents(&home.stores, hold.layer())?;
-    Ok(LayerStack::overlay(directories, home.support.dialect.xattrs).open_file(path)?)
+    let stack = match home.mount_program {
+        Some(_) => LayerStack::fuse_overlay(directories),
+        None => LayerStack::overlay(directories, home.support.dialect.xattrs),
+    };
+    Ok(stack.open_file(path)?)
 }

@@ -66,7 +66,10 @@ pub(crate) fn flush(home: &Home, root: &RootDir) -> Result<()> {
 pub(crate) fn apply_options(home: &Home, options: &LayerApplyOptions, lowers: Vec<RootDir>) -> ApplyOptions {
     let xattrs = home.support.dialect.xattrs;
     ApplyOptions {
-        whiteouts: WhiteoutMode::Overlay(xattrs),
+        whiteouts: match home.mount_program {
+            Some(_) => WhiteoutMode::Fuse,
+            None => WhiteoutMode::Overlay(xattrs),
+        },
         id_maps: options.id_maps.clone(),
         ignore_chown_errors: options.ignore_chown_errors || home.options.ignore_chown_errors,
         force_mask: options.force_mask,

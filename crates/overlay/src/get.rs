@@ -16,6 +16,7 @@ use crate::layout::{LayerDir, Layout};
 use crate::lowers::{self, MAX_LOWERS};
 use crate::mount::{self, Attributes, IdMapped, MountRequest, OverlayMount, Parameters, Shape, Upper};
 use crate::mount_point;
+use crate::mount_program::ProgramMount;
 use crate::probe::{Feature, Verdict};
 
 /// Mounts the layer unless it is, takes a reference, and returns where it is mounted.
@@ -97,6 +98,14 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: M
         ensure_dir(&work, home)?;
         Some(Upper { directory: diff, work: &work })
     };
+    let label = options.label.as_deref().filter(|label| !label.is_empty());
+    if let Some(program) = &home.mount_program {
+        let lowers: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
+        let id_maps = &ids::for_program(home, &options.id_maps);
+        let mount = ProgramMount { lowers: &lowers, upper, target: &merged, id_maps, label, attributes };
+        let writes = upper.is_some() && !attributes.is_read_only();
+        return program.mount(&mount).map_err(|error| if writes { explain(error, diff) } else { error });
+    }
     let dialect = home.support.dialect;
     let shape = Shape { upper: upper.is_some(), data_only: false };
     let parameters = Parameters::new(&request.wishes, dialect, shape)?;
@@ -106,7 +115,7 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: M
         upper,
         target: &merged,
         parameters: &parameters,
-        label: options.label.as_deref().filter(|label| !label.is_empty()),
+        label,
         attributes,
     };
     let writes = mount.upper.is_some() && !attributes.is_read_only();
@@ -121,7 +130,7 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: M
     attached.map_err(|error| if writes { explain(error, diff) } else { error })
 }
 
-/// The kernel calls it an invalid argument that the upper directory cannot be written to.
+/// The kernel calls it an invalid argument, and a program whatever it likes, that the upper directory cannot be written to.
 fn explain(error: Error, upper: &Path) -> Error {
     match statvfs(upper) {
         Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => {

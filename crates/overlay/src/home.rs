@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use crate::ids::{self, Shifting};
 use crate::layout::{Layout, TEMP_DIRS};
 use crate::link;
+use crate::mount_program::{self, MountProgram};
 use crate::options::{OverlayOptions, OverlayTuning};
 use crate::probe::{self, Probes, Scratch, Support};
 use crate::stores::Stores;
@@ -24,6 +25,8 @@ const REFERENCES: &str = ".references";
 pub(crate) struct Home {
     pub(crate) stores: Stores,
     pub(crate) options: OverlayOptions,
+    /// What mounts instead of the kernel.
+    pub(crate) mount_program: Option<MountProgram>,
     pub(crate) native_diff: bool,
     pub(crate) support: Support,
     pub(crate) shifting: Shifting,
@@ -51,22 +54,33 @@ impl Home {
         let quotas = LayerQuotas::open(home.path(), home.path(), options.quota)?;
         let temp_dirs = remove_leftovers(home)?;
         let image_temp_dirs = open_image_store(&mut stores)?;
+        mount_program::settle(&stores, options.mount_program.as_deref())?;
         // Mount programs are servers of FUSE.
         let checker = FsMagicChecker::new([FsMagic::OVERLAY, FsMagic::FUSE]);
         // Makes the run home, too.
         let references = RefCounter::new(Box::new(checker), place.run_home().join(REFERENCES))?;
-        let probes = Probes::open(place, &temp_dirs, tuning)?;
+        let probes = match options.mount_program {
+            Some(_) => Probes::with_program(place, &temp_dirs, tuning)?,
+            None => Probes::open(place, &temp_dirs, tuning)?,
+        };
         let support = probes.support();
         options.check_mounts(support.dialect)?;
         let shifting = if options.disable_idmap {
             Shifting::disabled()
+        } else if options.mount_program.is_some() {
+            Shifting::by_program()
         } else {
             Shifting::find(&probes, tuning.id_mapping)
         };
+        let masks = options.force_mask.is_some();
+        let program = options.mount_program.clone();
+        let mount_program = program.map(|program| MountProgram::new(program, place.home().to_owned(), masks));
         let home = Self {
             stores,
             options,
-            native_diff: tuning.native_diff,
+            mount_program,
+            // Below a mask files do not say what they are; the mount does.
+            native_diff: tuning.native_diff && !masks,
             support,
             shifting,
             quotas,
@@ -135,10 +149,15 @@ pub(crate) fn probe(place: &DriverHome) -> Result<()> {
 /// Probes where the home is or is to be.
 fn try_beside(place: &DriverHome, options: &OverlayOptions, tuning: OverlayTuning) -> Result<()> {
     // First, because without it the directory could not be made either, which would be told instead.
-    probe::check_privilege()?;
+    if options.mount_program.is_none() {
+        probe::check_privilege()?;
+    }
     LayerQuotas::probe(place.nearest_dir(), options.quota)?;
     let scratch = Scratch::make(place.nearest_dir())?;
-    probe::probe(scratch.path(), tuning).map(drop)
+    match options.mount_program {
+        Some(_) => probe::with_program(scratch.path()).map(drop),
+        None => probe::probe(scratch.path(), tuning).map(drop),
+    }
 }
 
 /// Makes a directory and those above it, as far as they are missing.

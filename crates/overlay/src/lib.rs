@@ -25,6 +25,7 @@ mod link;
 mod lowers;
 mod mount;
 mod mount_point;
+mod mount_program;
 mod options;
 mod parent;
 mod peers;

@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use graphdriver_core::{Error, Result};
+use graphdriver_core::{Error, FsMagic, Result, fs_magic};
 
 use crate::layout::LayerDir;
 use crate::mount;
+use crate::mount_program::MountProgram;
 
 /// Makes the directory that the mount point of a layer which is not ours is made in. The layer's own lock is held.
 pub(crate) fn make_room(layer: &LayerDir) -> Result<()> {
@@ -22,7 +23,13 @@ pub(crate) fn make_room(layer: &LayerDir) -> Result<()> {
 
 /// Unmounts the layer, and takes the mount point away again where it is not in the layer. The layer's own lock is held.
 pub(crate) fn detach(layer: &LayerDir) -> Result<()> {
-    mount::detach(&layer.merged())?;
+    let merged = layer.merged();
+    // Told by what is there: the process that mounted it may have done so in the other way.
+    if fs_magic(&merged).is_ok_and(|magic| magic == FsMagic::FUSE) {
+        MountProgram::unmount(&merged)?;
+    } else {
+        mount::detach(&merged)?;
+    }
     if layer.is_foreign() {
         remove(layer);
     }

@@ -1,9 +1,12 @@
 //! What can be set about the driver.
 
+use std::io;
 use std::path::PathBuf;
 
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::layer_store::LayerStore;
 use crate::mount::{Dialect, IdMapping, MountApi, MountRequest, Parameters, Shape, Wishes};
@@ -114,11 +117,7 @@ impl OverlayOptions {
     /// # Errors
     /// `NotSupported` for what is known but cannot be had.
     pub(crate) fn check_supported(&self) -> Result<()> {
-        let missing = [
-            ("use_composefs", self.use_composefs),
-            ("mount_program", self.mount_program.is_some()),
-            ("force_mask", self.force_mask.is_some()),
-        ];
+        let missing = [("use_composefs", self.use_composefs), ("force_mask", self.force_mask.is_some())];
         match missing.into_iter().find(|(_, wanted)| *wanted) {
             Some((key, _)) => {
                 let detail = format!("the option {key} cannot be had yet");
@@ -142,7 +141,7 @@ fn parse_mask(option: &DriverOption) -> Result<Option<u32>> {
     }
 }
 
-/// A program that exists, by its absolute path; nothing for none.
+/// A program that can be started, by its absolute path; nothing for none.
 fn parse_program(option: &DriverOption) -> Result<Option<PathBuf>> {
     if option.value().is_empty() {
         return Ok(None);
@@ -155,7 +154,12 @@ fn parse_program(option: &DriverOption) -> Result<Option<PathBuf>> {
     if !metadata.is_file() {
         return Err(option.invalid_value("is no program").path(path));
     }
-    Ok(Some(path))
+    match access(&path, AccessFlags::X_OK) {
+        Ok(()) => Ok(Some(path)),
+        Err(errno) => {
+            Err(option.invalid_value("cannot be started").path(path).source(io::Error::from(errno)))
+        }
+    }
 }
 
 /// Choices that the driver otherwise makes by itself, for tests that want each of them.
@@ -263,6 +267,7 @@ mod tests {
             ("mount_program=/nonexistent", "/nonexistent"),
             ("mount_program=sh", "is not absolute"),
             ("mount_program=/usr", "is no program"),
+            ("mount_program=/etc/passwd", "cannot be started"),
             ("skip_mount_home=2", "is neither true nor false"),
             ("ignore_chown_errors=yes", "is neither true nor false"),
             ("force_mask=public", "octal mode"),

@@ -19,7 +19,7 @@ pub(crate) fn capabilities(home: &Home) -> Capabilities {
         native_apply: true,
         staged_apply: true,
         exact_diffs: true,
-        id_shifting: home.shifting.how().is_some(),
+        id_shifting: home.shifting.is_on(),
         quota: home.quotas.unavailable().is_none(),
         volatile: home.support.dialect.volatile,
         user_namespace: home.support.user_namespace,
@@ -30,9 +30,10 @@ pub(crate) fn capabilities(home: &Home) -> Capabilities {
 /// The keys of containers/storage in its order, then Docker's, then ours.
 pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
     let dialect = home.support.dialect;
-    let mount_api = match dialect.api {
-        MountApi::FsContext => "fsconfig",
-        MountApi::Mount => "mount",
+    let mount_api = match (&home.mount_program, dialect.api) {
+        (Some(program), _) => program.path().display().to_string(),
+        (None, MountApi::FsContext) => "fsconfig".to_owned(),
+        (None, MountApi::Mount) => "mount".to_owned(),
     };
     [
         ("Backing Filesystem", home.support.backing.to_string()),
@@ -40,10 +41,10 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
         ("Supports d_type", true.to_string()),
         ("Native Overlay Diff", home.native_diff.to_string()),
         ("Using metacopy", uses_metacopy(home).to_string()),
-        ("Supports shifting", home.shifting.how().is_some().to_string()),
+        ("Supports shifting", home.shifting.is_on().to_string()),
         ("Supports volatile", dialect.volatile.to_string()),
         ("userxattr", (dialect.xattrs == OverlayXattrs::User).to_string()),
-        ("Mount API", mount_api.to_owned()),
+        ("Mount API", mount_api),
         ("Project quota", home.quotas.status()),
     ]
     .map(|(key, value)| (key.to_owned(), value))

@@ -19,10 +19,13 @@ pub enum Driver {
 }
 
 /// A driver and the choices it is opened with.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
 pub struct Configuration {
     pub name: &'static str,
     pub driver: Driver,
     open: fn(&DriverHome) -> Result<Arc<dyn core::Driver>>,
+    /// A program that it runs.
+    pub program: Option<&'static str>,
     /// The file systems it is tried on.
     pub runs_on: fn(Backing) -> bool,
     /// Whether cases run as root of a user namespace that is made for them.
@@ -32,6 +35,9 @@ pub struct Configuration {
     pub user_xattrs: bool,
     /// Whether an edit of equal size is found after the file's old time was put back.
     pub finds_restored_times: bool,
+    /// Whether fuse-overlayfs mounts. It marks every new directory by files in it; a path that it is given has no colon; and
+    /// its version 1.10 loses what is written to a file of a lower layer through one of several names when another is removed meanwhile.
+    pub by_fuse: bool,
     copy: CopyMethod,
     /// Driver options that it is always opened with.
     options: &'static [&'static str],
@@ -41,11 +47,13 @@ const OVERLAY: Configuration = Configuration {
     name: "overlay-native",
     driver: Driver::Overlay,
     open: |home| Ok(Arc::new(Overlay::open(home)?)),
+    program: None,
     runs_on: |_| true,
     in_user_namespace: false,
     needs: Privilege::Capable,
     user_xattrs: false,
     finds_restored_times: true,
+    by_fuse: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -54,11 +62,13 @@ const VFS: Configuration = Configuration {
     name: "vfs-auto",
     driver: Driver::Vfs,
     open: |home| Ok(Arc::new(Vfs::open(home)?)),
+    program: None,
     runs_on: |_| true,
     in_user_namespace: false,
     needs: Privilege::Ordinary,
     user_xattrs: false,
     finds_restored_times: true,
+    by_fuse: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -111,6 +121,14 @@ impl Configuration {
             name: "overlay-index",
             options: &["mountopt=index=on"],
             runs_on: |backing| backing != Backing::Here,
+            ..OVERLAY
+        },
+        Self {
+            name: "overlay-fuse",
+            options: &["mount_program=/usr/bin/fuse-overlayfs"],
+            program: Some("fuse-overlayfs"),
+            by_fuse: true,
+            runs_on: |backing| matches!(backing, Backing::Tmpfs | Backing::Ext4),
             ..OVERLAY
         },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },

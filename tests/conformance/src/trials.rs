@@ -58,6 +58,11 @@ impl Experiment {
         };
         let lacking = privilege.lacking(self.configuration.needs.max(self.case.needs));
         lacking.map_or(Ok(()), |need| Err(Outcome::Lacks(need)))?;
+        if let Some(program) = self.configuration.program
+            && !Path::new("/usr/bin").join(program).exists()
+        {
+            return Err(Outcome::Lacks(Need::Program(program)));
+        }
         let dir = self.new_directory(stage).map_err(Outcome::Lacks)?;
         if (self.configuration.user_xattrs || self.case.user_xattrs) && !has_user_xattrs(dir.path()) {
             let what =

@@ -16,7 +16,15 @@ pub(crate) use rotation::{finish, finish_all, finish_pending, update};
 
 /// Whether mounts can show other owners than the disk has, and how; or why not.
 #[derive(Debug)]
-pub(crate) struct Shifting(Result<IdMapping, String>);
+pub(crate) struct Shifting(Result<By, String>);
+
+/// What shows other owners.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Kernel(IdMapping),
+    /// The mount program.
+    Program,
+}
 
 impl Shifting {
     /// The newest way that works, or the one that is wanted if it does.
@@ -27,12 +35,17 @@ impl Shifting {
                 continue;
             }
             match probes.verdict(Feature::of_id_mapping(way)) {
-                Verdict::On => return Self(Ok(way)),
+                Verdict::On => return Self(Ok(By::Kernel(way))),
                 Verdict::Off(why) => reason = why,
             }
         }
         tracing::debug!(reason, "mounts cannot show other owners than the disk has");
         Self(Err(reason))
+    }
+
+    /// The mount program does it.
+    pub(crate) fn by_program() -> Self {
+        Self(Ok(By::Program))
     }
 
     /// Not wanted.
@@ -41,7 +54,15 @@ impl Shifting {
     }
 
     pub(crate) fn how(&self) -> Option<IdMapping> {
-        self.0.as_ref().ok().copied()
+        match self.0 {
+            Ok(By::Kernel(how)) => Some(how),
+            Ok(By::Program) | Err(_) => None,
+        }
+    }
+
+    /// Whether it can be had, for some maps at least.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_ok()
     }
 
     /// Why mounts cannot.
@@ -56,17 +77,27 @@ pub(crate) fn mapping(home: &Home, maps: &IdMaps) -> Option<IdMapping> {
 }
 
 /// Whether a mount through `maps` shows other owners than the disk has.
-pub(crate) fn supports_shifting(home: &Home, _maps: &IdMaps) -> bool {
-    // Maps with holes are fine for the kernel.
-    home.shifting.how().is_some()
+pub(crate) fn supports_shifting(home: &Home, maps: &IdMaps) -> bool {
+    match home.shifting.0 {
+        // Maps with holes are fine for the kernel.
+        Ok(By::Kernel(_)) => true,
+        Ok(By::Program) => maps.is_contiguous(),
+        Err(_) => false,
+    }
+}
+
+/// The maps that the mount program is given.
+pub(crate) fn for_program(home: &Home, maps: &IdMaps) -> IdMaps {
+    let wanted = !maps.is_identity() && supports_shifting(home, maps);
+    if wanted { maps.clone() } else { IdMaps::default() }
 }
 
 /// One line that tells mounts through different maps apart; empty for one without.
 pub(crate) fn manner(home: &Home, maps: &IdMaps) -> String {
-    match mapping(home, maps) {
-        Some(_) => format!("through the id maps uid {} gid {}", text(maps.uids()), text(maps.gids())),
-        None => String::new(),
+    if maps.is_identity() || !supports_shifting(home, maps) {
+        return String::new();
     }
+    format!("through the id maps uid {} gid {}", text(maps.uids()), text(maps.gids()))
 }
 
 /// `container:host:size`, as podman's options have it, with commas between ranges.

@@ -18,7 +18,7 @@ use graphdriver_core::{Error, ErrorKind, FsMagic, Result, fs_magic};
 use graphdriver_sys::capability::{self, Capability};
 use graphdriver_sys::user_namespace;
 
-use crate::mount::{self, Dialect};
+use crate::mount::{self, Dialect, MountApi};
 use crate::options::OverlayTuning;
 
 pub(crate) use features::{Feature, Verdict};
@@ -53,6 +53,16 @@ pub(crate) fn probe(scratch: &Path, tuning: OverlayTuning) -> Result<Support> {
     let dialect = dialect::find(&trial, backing, xattrs, tuning)?;
     let user_namespace = !initial || features::userxattr(&trial, dialect)?.is_on();
     Ok(Support { backing, dialect, user_namespace })
+}
+
+/// What there is when a program mounts: nothing of the kernel's overlay is needed, and any file system will do.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn with_program(home: &Path) -> Result<Support> {
+    let xattrs = if in_initial_namespace()? { OverlayXattrs::Trusted } else { OverlayXattrs::User };
+    let dialect = Dialect { api: MountApi::FsContext, switches: false, volatile: false, xattrs };
+    Ok(Support { backing: fs_magic(home)?, dialect, user_namespace: true })
 }
 
 /// Asked for first, because without it everything else fails in its own way.

@@ -17,6 +17,8 @@ use crate::options::OverlayTuning;
 #[derive(Debug)]
 pub(crate) struct Probes {
     support: Support,
+    /// The kernel's overlay is not used.
+    by_program: bool,
     trials: Trials,
     memory: Mutex<Memory>,
 }
@@ -46,7 +48,22 @@ impl Probes {
             memory.set_support(found);
             found
         };
-        Ok(Self { support, trials, memory: Mutex::new(memory) })
+        Ok(Self { support, by_program: false, trials, memory: Mutex::new(memory) })
+    }
+
+    /// Where a program mounts, of which nothing is asked.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn with_program(
+        place: &DriverHome,
+        temp_dirs: &TempDirs,
+        tuning: OverlayTuning,
+    ) -> Result<Self> {
+        let trials = Trials { temp_dirs: temp_dirs.clone(), run_home: place.run_home().to_owned() };
+        let memory = Memory::recall(place.run_home(), Circumstances::of(place.home(), tuning)?);
+        let support = super::with_program(place.home())?;
+        Ok(Self { support, by_program: true, trials, memory: Mutex::new(memory) })
     }
 
     pub(crate) fn support(&self) -> Support {
@@ -55,6 +72,9 @@ impl Probes {
 
     /// Whether the feature is there. Where that cannot be found out it is not, and the next who asks tries again.
     pub(crate) fn verdict(&self, feature: Feature) -> Verdict {
+        if self.by_program {
+            return Verdict::Off("layers are mounted by the mount program".to_owned());
+        }
         let mut memory = self.memory.lock();
         if let Some(known) = memory.verdict(feature) {
             return known.clone();

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graphdriver_core::{CreateOptions, Driver, DriverHome, Graph, LayerId, MountOptions, OpenOptions};
+use graphdriver_core::{
+    CreateOptions, Driver, DriverHome, Graph, LayerId, MountOptions, OpenOptions, Result,
+};
 use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
 use nix::mount::{MntFlags, umount2};
 use tar::{Builder, EntryType, Header};
@@ -45,6 +47,13 @@ impl Store {
 
     pub(crate) fn home(&self) -> PathBuf {
         self.root.join("overlay")
+    }
+
+    /// With the options `KEY=VALUE` of the driver.
+    pub(crate) fn try_open_as(&self, texts: &[&str]) -> Result<Graph> {
+        let given = texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>>>()?;
+        let place = OpenOptions::new(&self.root, self.dir.path().join("run")).with_options(given);
+        Ok(Graph::new(Arc::new(Overlay::open(&DriverHome::new("overlay", &place)?)?) as Arc<dyn Driver>))
     }
 
     fn place(&self) -> DriverHome {

@@ -148,7 +148,7 @@ pub const ALL: &[Case] = &[
     case("update_id_map", Owners, ids::update).only(|it| it.driver == Driver::Vfs),
     case("file_getter", Ordinary, copies::file_getter),
     case("dedup", Ordinary, copies::dedup),
-    case("copies_are_independent", Ordinary, copies::independent),
+    case("copies_are_independent", Ordinary, copies::independent).only(|it| !it.by_fuse),
     case("copies_share_blocks", Ordinary, copies::share_blocks).only(|it| it.name == "vfs-auto"),
     case("staged_apply_killed", Ordinary, crash::killed_while_filling),
     case("staged_apply_dropped", Ordinary, crash::dropped_before_commit),
