@@ -5,6 +5,7 @@
 //! - [`Registry`] chooses and opens a driver.
 
 mod capabilities;
+mod differ;
 mod driver;
 mod error;
 mod fs_magic;
@@ -28,10 +29,12 @@ mod random_name;
 mod ref_counter;
 mod registry;
 mod size;
+mod staging_dirs;
 mod sync_mode;
 mod temp_dirs;
 
 pub use capabilities::{Capabilities, Feature};
+pub use differ::{Differ, DifferOutput};
 pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
 pub use error::{Error, ErrorKind, Result};
 pub use fs_magic::{FsMagic, fs_magic, fs_magic_of_fd};
@@ -56,5 +59,6 @@ pub use problem::{Problem, Remedy};
 pub use ref_counter::RefCounter;
 pub use registry::{DEFAULT_PRIORITY, DriverEntry, DriverHome, OpenOptions, Registry};
 pub use size::{format_size, parse_size};
+pub use staging_dirs::remove_stale_staging_dirs;
 pub use sync_mode::SyncMode;
 pub use temp_dirs::{TempDir, TempDirs};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::{Applied, Change, DedupHash, IdMaps};
 
+use crate::differ::{Differ, DifferOutput};
 use crate::driver::CreateOptions;
 use crate::error::Result;
 use crate::layer_diff::LayerDiff;
@@ -79,9 +80,22 @@ pub trait StagedApply: Send + Sync {
         tar: &mut dyn Read,
         options: &LayerApplyOptions,
     ) -> Result<Box<dyn StagedLayer>>;
+
+    /// Lets `differ` fill a layer on `create.parent`, out of sight, and returns what it said of it.
+    ///
+    /// # Errors
+    /// `ParentUnknown`; `NoSpace`; `Io`; as the differ. Nothing remains.
+    #[doc(alias = "DriverWithDiffer")]
+    #[doc(alias = "ApplyDiffWithDiffer")]
+    fn stage_with(
+        &self,
+        create: &CreateOptions,
+        differ: &mut dyn Differ,
+        options: &LayerApplyOptions,
+    ) -> Result<(Box<dyn StagedLayer>, DifferOutput)>;
 }
 
-/// A filled layer without a name. Dropping it removes it.
+/// A filled layer without a name. Dropping it removes it; should the process be killed, the next opening of the home does.
 #[must_use = "a staged layer that is not committed is removed"]
 #[doc(alias = "StagedAddition")]
 pub trait StagedLayer: fmt::Debug + Send {
@@ -93,6 +107,7 @@ pub trait StagedLayer: fmt::Debug + Send {
     /// # Errors
     /// `LayerExists`; `ParentUnknown` when the parent is gone meanwhile; `Io`. Nothing remains.
     #[doc(alias = "CommitStagedLayer")]
+    #[doc(alias = "ApplyDiffFromStagingDirectory")]
     fn commit(self: Box<Self>, id: &LayerId) -> Result<()>;
 }
 

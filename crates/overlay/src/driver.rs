@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use graphdriver_core::{
     AdditionalLayer, AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash,
-    DeferredRemoval, DiskUsage, Driver, DriverEntry, DriverHome, Feature, FileGetter, IdMaps, IdShift,
-    LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply,
-    StagedLayer,
+    DeferredRemoval, Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Feature, FileGetter,
+    IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result,
+    StagedApply, StagedLayer,
 };
 
 use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
 use crate::{
-    additional_layer, check, cleanup, dedup, diff, file_getter, fill, get, ids, lowers, remove, staged,
-    status,
+    additional_layer, check, cleanup, dedup, diff, differ, file_getter, fill, get, ids, lowers, remove,
+    staged, status,
 };
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
@@ -201,6 +201,16 @@ impl StagedApply for Overlay {
         options: &LayerApplyOptions,
     ) -> Result<Box<dyn StagedLayer>> {
         Ok(Box::new(staged::stage(&self.home, create, tar, options)?))
+    }
+
+    fn stage_with(
+        &self,
+        create: &CreateOptions,
+        differ: &mut dyn Differ,
+        options: &LayerApplyOptions,
+    ) -> Result<(Box<dyn StagedLayer>, DifferOutput)> {
+        let (staged, output) = differ::stage(&self.home, create, differ, options)?;
+        Ok((Box::new(staged), output))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use graphdriver_core::{
     DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, LayerQuotas, RefCounter, Result, TempDirs,
+    remove_stale_staging_dirs,
 };
 use nix::errno::Errno;
 
@@ -126,6 +127,9 @@ pub(crate) fn remove_leftovers(store: &Layout) -> Result<TempDirs> {
                 link::remove_dangling(store)?;
             }
         }
+    }
+    if let Err(error) = remove_stale_staging_dirs(store.path()) {
+        tracing::warn!(error = %error.report(), "leftovers of another program stay");
     }
     TempDirs::open(store.path())
 }

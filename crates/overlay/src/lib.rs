@@ -11,6 +11,7 @@ mod cleanup;
 mod create;
 mod dedup;
 mod diff;
+mod differ;
 mod driver;
 mod exact;
 mod file_getter;

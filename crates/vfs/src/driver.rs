@@ -9,8 +9,8 @@ use std::sync::Arc;
 use graphdriver_archive::{self as archive, CopyMethod};
 use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
-    DiskUsage, Driver, DriverEntry, DriverHome, Error, Feature, FileGetter, IdMaps, IdShift,
-    LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply,
+    Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Error, Feature, FileGetter, IdMaps,
+    IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply,
     StagedLayer,
 };
 
@@ -229,6 +229,17 @@ impl StagedApply for Vfs {
         let mut staged = Staged::new(&self.home, create)?;
         staged.fill(tar, options)?;
         Ok(Box::new(staged))
+    }
+
+    fn stage_with(
+        &self,
+        create: &CreateOptions,
+        differ: &mut dyn Differ,
+        options: &LayerApplyOptions,
+    ) -> Result<(Box<dyn StagedLayer>, DifferOutput)> {
+        let mut staged = Staged::new(&self.home, create)?;
+        let output = staged.fill_with(differ, options)?;
+        Ok((Box::new(staged), output))
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use graphdriver_archive::{self as archive, CopyOptions, RootDir};
 use graphdriver_core::{
-    Applied, CreateOptions, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerId, Owner, Result, StagedLayer,
-    TempDir, sync_dir,
+    Applied, CreateOptions, Differ, DifferOutput, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerId,
+    Owner, Result, StagedLayer, TempDir, sync_dir,
 };
 use graphdriver_sys::xattr::{self, SetFlags};
 use nix::errno::Errno;
@@ -106,6 +106,24 @@ impl Staged {
         self.applied = archive::apply(&root, tar, &apply_options(&self.home, options))
             .map_err(|error| self.home.quotas.explain(error.into(), &root))?;
         self.home.options.sync.flush(&root).map_err(|error| error.path(root.path()))
+    }
+
+    /// Lets `differ` fill it.
+    ///
+    /// # Errors
+    /// As the differ.
+    pub(crate) fn fill_with(
+        &mut self,
+        differ: &mut dyn Differ,
+        options: &LayerApplyOptions,
+    ) -> Result<DifferOutput> {
+        let root = RootDir::open(self.path())?;
+        let output = differ
+            .fill(&root, &apply_options(&self.home, options))
+            .map_err(|error| self.home.quotas.explain(error, &root))?;
+        self.applied = output.applied;
+        self.home.options.sync.flush(&root).map_err(|error| error.path(root.path()))?;
+        Ok(output)
     }
 
     /// Gives the layer its name.

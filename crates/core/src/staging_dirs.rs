@@ -1,0 +1,133 @@
+//! What killed processes of containers/storage leave of partial pulls.
+//!
+//! Below `<home>/staging` (0700) each directory of a random name has `dir`, the layer in the making, and `staging.lock`, which its owner keeps locked exclusively and
+//! removes last but one. What this crate makes lies in [`TempDirs`](crate::TempDirs) instead.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use graphdriver_archive::{RootDir, remove_at};
+use graphdriver_sys::ofd_lock::LockKind;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::error::{Error, Result};
+use crate::lock_file::FileLock;
+
+const LOCK: &str = "staging.lock";
+
+/// How old a directory has to be that has no lock: its owner makes the directory first.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Deletes the staging directories of the home at `home` whose processes are gone; none being there is fine.
+///
+/// # Errors
+/// The first of the failures to delete one; the others are deleted all the same.
+pub fn remove_stale_staging_dirs(home: &Path) -> Result<()> {
+    let path = home.join("staging");
+    let failed = |error| Error::io("read directory", &path, error);
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    let root = RootDir::open(&path)?;
+    let mut first = Ok(());
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            first = first.and(remove_if_stale(&root, &entry.file_name()));
+        }
+    }
+    first
+}
+
+fn remove_if_stale(staging: &RootDir, name: &OsStr) -> Result<()> {
+    let path = staging.path().join(name);
+    let Some(dir) = unless_gone(staging.subdir(Path::new(name)))? else { return Ok(()) };
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let failed = |call, errno| Error::syscall(call, path.join(LOCK), errno);
+    let _lock = match openat(&dir, LOCK, flags, Mode::empty()) {
+        Ok(file) => match FileLock::try_lock(file.into(), 0, 0, LockKind::Exclusive) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Ok(()),
+            Err(errno) => return Err(failed("fcntl", errno)),
+        },
+        Err(Errno::ENOENT) if is_old(&path) => None,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(failed("openat", errno)),
+    };
+    tracing::info!(?path, "deleting what a killed process left of a partial pull");
+    Ok(remove_at(staging.as_fd(), name, &path)?)
+}
+
+fn unless_gone<T>(result: graphdriver_archive::Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
+        result => Ok(Some(result?)),
+    }
+}
+
+/// Whether nothing has been made in the directory for a while. A clock that was set back makes it young.
+fn is_old(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > GRACE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use graphdriver_sys::ofd_lock::try_lock;
+
+    use super::*;
+
+    /// A home with one staging directory, locked or not.
+    fn staging(home: &Path, name: &str, with_lock: bool) -> Option<File> {
+        let path = home.join("staging").join(name);
+        fs::create_dir_all(path.join("dir/sub")).unwrap();
+        fs::write(path.join("dir/sub/file"), "x").unwrap();
+        with_lock.then(|| File::create_new(path.join(LOCK)).unwrap())
+    }
+
+    fn names(home: &Path) -> Vec<String> {
+        let entries = fs::read_dir(home.join("staging")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_nobody_has_locked_is_deleted() {
+        let home = tempfile::tempdir().unwrap();
+        remove_stale_staging_dirs(home.path()).unwrap();
+        staging(home.path(), "123", true);
+        // As containers/storage does it: an exclusive lock on the whole file, of the open file description.
+        let held = staging(home.path(), "456", true).unwrap();
+        assert!(try_lock(&held, 0, 0, LockKind::Exclusive).unwrap());
+        fs::write(home.path().join("staging/file"), "x").unwrap();
+        remove_stale_staging_dirs(home.path()).unwrap();
+        assert_eq!(names(home.path()), ["456", "file"]);
+        assert!(home.path().join("staging/456/dir/sub/file").exists());
+        drop(held);
+        remove_stale_staging_dirs(home.path()).unwrap();
+        assert_eq!(names(home.path()), ["file"]);
+    }
+
+    #[test]
+    fn one_that_has_no_lock_yet_is_left_alone_for_a_while() {
+        let home = tempfile::tempdir().unwrap();
+        staging(home.path(), "new", false);
+        staging(home.path(), "old", false);
+        let old = File::open(home.path().join("staging/old")).unwrap();
+        old.set_modified(SystemTime::now() - 2 * GRACE).unwrap();
+        remove_stale_staging_dirs(home.path()).unwrap();
+        assert_eq!(names(home.path()), ["new"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! Layers that are filled by other means than a tar, and what killed processes of containers/storage leave of theirs.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use graphdriver_archive::{ApplyOptions, RootDir};
+use graphdriver_core::{
+    Differ, DifferOutput, Error, ErrorKind, Graph, LayerApplyOptions, MountOptions, Result,
+};
+use graphdriver_sys::ofd_lock::{LockKind, try_lock};
+use support::{Store, base, id, names, on, write};
+
+const TOC: &str = "sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b";
+
+/// Links a file of another layer into the new one, as a partial pull does with what is there already.
+#[derive(Debug)]
+struct Linking {
+    file: PathBuf,
+    fails: bool,
+    lowers: usize,
+}
+
+impl Differ for Linking {
+    fn fill(&mut self, directory: &RootDir, options: &ApplyOptions) -> Result<DifferOutput> {
+        self.lowers = options.lowers.len();
+        fs::hard_link(&self.file, directory.path().join("linked")).unwrap();
+        File::create_new(directory.path().join("fetched")).unwrap().write_all(b"fetched").unwrap();
+        if self.fails {
+            return Err(Error::new(ErrorKind::NoSpace, "fetch"));
+        }
+        let mut output = DifferOutput { toc_digest: Some(TOC.to_owned()), ..DifferOutput::default() };
+        output.applied.bytes = 7;
+        output.big_data.insert("zstd-chunked-manifest".to_owned(), b"{}".to_vec());
+        Ok(output)
+    }
+}
+
+fn linking(store: &Store, fails: bool) -> (Graph, Linking) {
+    let graph = store.open();
+    graph.create(&id("base"), &base()).unwrap();
+    write(&graph, "base", "file", "base");
+    (graph, Linking { file: store.home().join("base/diff/file"), fails, lowers: 0 })
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_layer_appears_when_it_is_committed() {
+    let store = Store::new();
+    let (graph, mut differ) = linking(&store, false);
+    let power = graph.driver().staged_apply().unwrap();
+    let (staged, output) = power.stage_with(&on("base"), &mut differ, &LayerApplyOptions::default()).unwrap();
+    assert_eq!(differ.lowers, 1);
+    assert_eq!((output.toc_digest.as_deref(), output.big_data.len()), (Some(TOC), 1));
+    assert_eq!(staged.applied().bytes, 7);
+    assert_eq!(graph.layers().unwrap(), [id("base")]);
+    staged.commit(&id("layer")).unwrap();
+    let mount = graph.mount(&id("layer"), &MountOptions::default()).unwrap();
+    assert_eq!(names(mount.path()), ["fetched", "file", "linked"]);
+    assert_eq!(fs::read_to_string(mount.path().join("linked")).unwrap(), "base");
+    mount.unmount().unwrap();
+    let inode = |path: &str| fs::metadata(store.home().join(path)).unwrap().ino();
+    assert_eq!(inode("layer/diff/linked"), inode("base/diff/file"), "on the file system of the home");
+    let (again, _) = power.stage_with(&on("base"), &mut differ, &LayerApplyOptions::default()).unwrap();
+    assert_eq!(again.commit(&id("layer")).unwrap_err().kind(), ErrorKind::LayerExists);
+    assert_eq!(names(store.home().join("tempdirs")), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn nothing_remains_of_what_is_not_committed() {
+    let store = Store::new();
+    let (graph, mut differ) = linking(&store, true);
+    let power = graph.driver().staged_apply().unwrap();
+    let failed = power.stage_with(&on("base"), &mut differ, &LayerApplyOptions::default());
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::NoSpace);
+    differ.fails = false;
+    drop(power.stage_with(&on("base"), &mut differ, &LayerApplyOptions::default()).unwrap());
+    let missing = power.stage_with(&on("missing"), &mut differ, &LayerApplyOptions::default());
+    assert_eq!(missing.unwrap_err().kind(), ErrorKind::ParentUnknown);
+    assert_eq!(names(store.home().join("tempdirs")), [""; 0]);
+    assert_eq!(fs::metadata(store.home().join("base/diff/file")).unwrap().nlink(), 1);
+}
+
+fn leave(home: &Path, name: &str) -> File {
+    let path = home.join("staging").join(name);
+    fs::create_dir_all(path.join("dir/sub")).unwrap();
+    File::create_new(path.join("staging.lock")).unwrap()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn stale_staging_directories_go_and_those_in_use_stay() {
+    let store = Store::new();
+    drop(store.open());
+    let held = leave(&store.home(), "held");
+    assert!(try_lock(&held, 0, 0, LockKind::Exclusive).unwrap());
+    leave(&store.home(), "stale");
+    let graph = store.open();
+    assert_eq!(names(store.home().join("staging")), ["held"]);
+    leave(&store.home(), "stale");
+    graph.cleanup().unwrap();
+    assert_eq!(names(store.home().join("staging")), ["held"]);
+    assert_eq!(graph.layers().unwrap(), []);
+    drop(held);
+    graph.cleanup().unwrap();
+    assert_eq!(names(store.home().join("staging")), [""; 0]);
+}
