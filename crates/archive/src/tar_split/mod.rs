@@ -5,15 +5,15 @@
 //!
 //! | file | answers |
 //! |---|---|
-//! | [`line`] | what does a line say? |
-//! | [`names`] | which name does a file get? |
-//! | [`note`] | what is noted beyond tar-split? |
-//! | [`record`] | which lines does an archive make? |
-//! | [`tape`] | on which thread? |
-//! | [`lines`] | the lines of a record, read |
-//! | [`headers`] | the entries that its segments describe |
-//! | [`verify`] | is the layer as the archive made it? |
-//! | [`assemble`] | the archive again |
+//! | `line` | what does a line say? |
+//! | `names` | which name does a file get? |
+//! | `note` | what is noted beyond tar-split? |
+//! | `record` | which lines does an archive make? |
+//! | `tape` | on which thread? |
+//! | `lines` | the lines of a record, read |
+//! | `headers` | the entries that its segments describe |
+//! | `verify` | is the layer as the archive made it? |
+//! | `assemble` | the archive again |
 
 mod assemble;
 mod headers;
