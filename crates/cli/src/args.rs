@@ -149,6 +149,9 @@ pub(crate) struct Apply {
     /// Layer below
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<LayerId>,
+    /// Keep no record by which diff gives back this very tar
+    #[arg(long)]
+    pub(crate) no_record: bool,
 }
 
 #[derive(Args, Debug)]

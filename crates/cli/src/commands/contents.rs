@@ -32,7 +32,8 @@ pub(super) fn apply(session: &Session, args: &Apply) -> Result {
     let graph = session.store.open()?;
     let mut archive = ArchiveStream::new(source)?;
     let create = CreateOptions { parent: args.parent.clone(), ..CreateOptions::default() };
-    let options = LayerApplyOptions { digest: true, ..LayerApplyOptions::default() };
+    let options =
+        LayerApplyOptions { digest: true, skip_record: args.no_record, ..LayerApplyOptions::default() };
     let applied = graph
         .create_filled(&args.id, &create, &mut archive, &options)
         .map_err(|error| session.privilege.explain(error))?;
