@@ -12,6 +12,7 @@ use graphdriver_core::{
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use crate::committed::Mark;
 use crate::exact::Kept;
 use crate::home::Home;
 use crate::layout::{ADDITIONAL_LAYER, DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, TAR_SPLIT, WORK};
@@ -135,6 +136,7 @@ impl Draft {
             // Before the layer, so that nothing can be done to that in between. One without its layer means nothing.
             record.place(store.path(), &self.temp_dir.path().join(LAYER), id)?;
         }
+        let mark = self.parent.as_ref().map(|parent| Mark::set(&parent.layer)).transpose()?.flatten();
         link::make(store, &self.link, id)?;
         rename_new(&self.path(), layer.path()).map_err(|errno| {
             if let Err(error) = link::remove(store, &self.link) {
@@ -142,6 +144,9 @@ impl Draft {
             }
             already_there(&layer, errno)
         })?;
+        if let Some(mark) = mark {
+            mark.keep();
+        }
         for dir in [store.path(), &store.links()] {
             // The layer is there; whether its name survives a power cut right now is all that is in doubt.
             let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);

@@ -8,6 +8,7 @@ use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{ApplyOptions, RootDir, WhiteoutMode};
 use graphdriver_core::{Applied, Error, LayerApplyOptions, LayerId, Result};
 
+use crate::committed;
 use crate::create::{DirectoryLook, make_dir};
 use crate::exact::Kept;
 use crate::home::Home;
@@ -19,7 +20,7 @@ use crate::stores::Stores;
 /// a layer that is mounted or not empty.
 ///
 /// # Errors
-/// `LayerUnknown`; `LayerInUse` when it was mounted or written to meanwhile; as `archive::apply`. The layer is empty still.
+/// `LayerUnknown`; `LayerInUse` when it was mounted or written to meanwhile, or is marked as committed; as `archive::apply`. The layer is empty still.
 pub(crate) fn apply(
     home: &Home,
     id: &LayerId,
@@ -28,6 +29,7 @@ pub(crate) fn apply(
 ) -> Result<Option<Applied>> {
     let layer = home.stores.require("apply to", id)?;
     layer.require_own("apply to")?;
+    committed::require_unmarked("apply to", &layer)?;
     let diff = layer.diff();
     if home.references.is_mounted(&layer.merged())? || !is_empty(&diff)? {
         return Ok(None);

@@ -9,6 +9,7 @@ use graphdriver_core::{Error, ErrorKind, LayerId, MountOptions, Result};
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use crate::committed;
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
 use crate::ids;
@@ -19,19 +20,22 @@ use crate::mount_point;
 use crate::mount_program::ProgramMount;
 use crate::probe::{Feature, Verdict};
 
-/// Mounts the layer unless it is, takes a reference, and returns where it is mounted.
+/// Mounts the layer unless it is, takes a reference, and returns where it is mounted. One that Docker has marked as committed is mounted read-only.
 ///
 /// # Errors
 /// `LayerUnknown`; `LayerInUse` when it is mounted through other id maps; `InvalidArgument` for mount options that are not known; as
 /// [`OverlayMount::attach`] and [`IdMapped::attach`].
 pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
-    let request = request(home, options)?;
+    let mut request = request(home, options)?;
     let layer = home.stores.require("mount", id)?;
     let merged = layer.merged();
     let mount = || {
         // It may have been removed while its lock was waited for.
         layer.require("mount")?;
         ids::finish(&layer)?;
+        if committed::is_marked(&layer)? {
+            request.attributes = request.attributes.and(Attributes::READ_ONLY);
+        }
         mount_layer(home, &layer, options, request)
     };
     let manner = ids::manner(home, &options.id_maps);

@@ -8,6 +8,7 @@
 mod additional_layer;
 mod check;
 mod cleanup;
+mod committed;
 mod create;
 mod dedup;
 mod diff;

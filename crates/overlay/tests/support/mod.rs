@@ -71,6 +71,13 @@ impl Store {
         Overlay::open(&place).map(|overlay| Graph::new(Arc::new(overlay)))
     }
 
+    /// Opened as the driver `name`, after which the home is called.
+    pub(crate) fn open_named(&self, name: &str) -> Graph {
+        let place =
+            DriverHome::new(name, &OpenOptions::new(&self.root, self.dir.path().join("run"))).unwrap();
+        Graph::new(Arc::new(Overlay::open(&place).unwrap()) as Arc<dyn Driver>)
+    }
+
     pub(crate) fn open(&self) -> Graph {
         self.open_with(OverlayTuning::default())
     }
