@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check and test that this machine can run.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -8,19 +9,23 @@ use crate::command::{cargo, check, line, output, repository, target_dir};
 use crate::{Result, ordinary_user, tidy};
 
 /// Debian packages that the tests need, and a file of each by which it is known to be there.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("acl", "/usr/bin/setfacl"),
     ("attr", "/usr/bin/setfattr"),
     ("btrfs-progs", "/usr/bin/mkfs.btrfs"),
+    ("busybox-static", "/usr/bin/busybox"),
     ("containers-storage", "/usr/bin/containers-storage"),
     ("debootstrap", "/usr/sbin/debootstrap"),
+    ("docker.io", "/usr/sbin/dockerd"),
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
     ("fuse-overlayfs", "/usr/bin/fuse-overlayfs"),
     ("fuse3", "/usr/bin/fusermount3"),
     ("libcap2-bin", "/usr/sbin/setcap"),
     ("mount", "/usr/bin/mount"),
     ("openssl", "/usr/bin/openssl"),
+    ("podman", "/usr/bin/podman"),
     ("python3-pip", "/usr/bin/pip3"),
+    ("runc", "/usr/sbin/runc"),
     ("skopeo", "/usr/bin/skopeo"),
     ("uidmap", "/usr/bin/newuidmap"),
     ("umoci", "/usr/bin/umoci"),
@@ -74,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         // They need root, and have run above.
         counts.ignored = ignored;
-        step("Interoperation with GNU tar, umoci and containers/storage");
+        step("Interoperation with GNU tar, umoci, containers/storage, podman and dockerd");
         let layers = make_layers()?;
         counts.add(suite("graphdriver-interop", options, strict).env("GRAPHDRIVER_TEST_LAYERS", layers))?;
     }
@@ -97,7 +102,35 @@ fn install_packages() -> Result<()> {
     check(Command::new("apt-get").args(["-qq", "update"]))?;
     let mut install = Command::new("apt-get");
     install.args(["-qq", "install", "--yes", "--no-install-recommends"]).args(missing);
+    let _none_started = NoServices::begin();
     check(install.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))
+}
+
+/// While it lives, packages that are installed start no services: the tests start what they need, in places of their own.
+struct NoServices {
+    made: bool,
+}
+
+impl NoServices {
+    /// What `invoke-rc.d` asks; 101 is its word for no.
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    /// A policy that is there already is somebody's own, and stays.
+    fn begin() -> Self {
+        let mut file = std::fs::File::options();
+        let file = file.write(true).create_new(true).mode(0o755).open(Self::POLICY);
+        Self { made: file.and_then(|mut file| file.write_all(b"#!/bin/sh\nexit 101\n")).is_ok() }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.made
+            && let Err(error) = std::fs::remove_file(Self::POLICY)
+        {
+            println!("{}: {error}", Self::POLICY);
+        }
+    }
 }
 
 fn checks() -> Result<()> {

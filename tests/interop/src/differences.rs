@@ -19,6 +19,8 @@ pub(crate) enum Peer {
     Umoci,
     /// containers/storage 1.43.
     ContainersStorage,
+    /// dockerd 20.10.
+    Docker,
 }
 
 /// Something that a peer does differently, and why.
@@ -44,7 +46,7 @@ const DIFFERENCES: [Difference; 5] = [
 /// What `peer` is known to leave out of the archives that it writes of layers whose contents did not come to it as archives.
 const LOSSES: [Difference; 2] = [
     // `archive/tar` rounds times to seconds unless it is told to write PAX records.
-    Difference { peers: &[Peer::ContainersStorage], make: whole_seconds },
+    Difference { peers: &[Peer::ContainersStorage, Peer::Docker], make: whole_seconds },
     // `ReadSecurityXattrToTarHeader` and `ReadUserXattrToTarHeader` of its package archive: no access control lists, nothing of `trusted`.
     Difference { peers: &[Peer::ContainersStorage], make: only_common_attributes },
 ];

@@ -1,4 +1,4 @@
-//! Layers against the programs of others: GNU tar, umoci, and containers/storage, which podman and its kin keep layers with.
+//! Layers against the programs of others: GNU tar, umoci, containers/storage, which podman and its kin keep layers with, podman itself, and dockerd.
 //!
 //! ```text
 //! cargo xtask test interop                            makes the layers first
@@ -20,6 +20,7 @@ mod edit;
 mod layers;
 mod needs;
 mod peer;
+mod shell;
 mod stage;
 mod store;
 mod trials;

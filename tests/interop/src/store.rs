@@ -27,7 +27,12 @@ pub(crate) fn done<T>(result: Result<T>) -> T {
 impl Store {
     /// The home of `driver` below `dir`, which another program may have made.
     pub(crate) fn open(driver: &str, dir: &Path) -> Self {
-        let options = OpenOptions::new(dir.join("graph"), dir.join("run-of-ours"));
+        Self::open_root(driver, &dir.join("graph"), &dir.join("run-of-ours"))
+    }
+
+    /// The home of `driver` below `root`, which another program may have made.
+    pub(crate) fn open_root(driver: &str, root: &Path, run_root: &Path) -> Self {
+        let options = OpenOptions::new(root, run_root);
         Self { graph: done(graphdriver::registry().open(driver, &options)) }
     }
 
@@ -39,7 +44,7 @@ impl Store {
     }
 
     /// Makes a layer by writing to it while it is mounted.
-    pub(crate) fn edit(&self, layer: &str, parent: &str, edit: fn(&Path)) {
+    pub(crate) fn edit(&self, layer: &str, parent: &str, edit: impl FnOnce(&Path)) {
         let create = CreateOptions { kind: LayerKind::ReadWrite, ..CreateOptions::on(&id(parent)) };
         done(self.graph.create(&id(layer), &create));
         let mount = done(self.graph.mount(&id(layer), &MountOptions::default()));

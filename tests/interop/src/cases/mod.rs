@@ -1,8 +1,10 @@
 //! The trials, by what they try.
 
 mod diff;
+mod docker;
 mod exchange;
 mod open;
+mod podman;
 mod unpack;
 
 use crate::bench::Bench;
@@ -26,5 +28,8 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [unpack::cases(), diff::cases(), open::cases(), exchange::cases()].into_iter().flatten().collect()
+    [unpack::cases(), diff::cases(), open::cases(), exchange::cases(), docker::cases(), podman::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

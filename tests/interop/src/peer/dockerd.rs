@@ -1,0 +1,125 @@
+//! dockerd 20.10 and its client, as Debian packages them, with a data root of their own and without a network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::cgroup::Cgroup;
+use super::{aside, program, run};
+use crate::needs::{Need, program as need_program};
+
+/// Not the one that a local installation may have put before it.
+const CLIENT: &str = "/usr/bin/docker";
+
+/// How long the daemon may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A data root, and the daemon that works on it while there is one.
+pub(crate) struct Docker {
+    dir: PathBuf,
+    daemon: Option<Child>,
+    cgroup: Cgroup,
+}
+
+/// Checks that all that it takes is here.
+pub(crate) fn is_here() -> Result<(), Need> {
+    need_program("dockerd")?;
+    need_program("busybox")
+}
+
+impl Docker {
+    /// A new data root in the existing directory `dir`.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), daemon: None, cgroup: Cgroup::of(dir) }
+    }
+
+    /// The directory of which `overlay2` is the home of its layers.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        let log = fs::File::create(self.dir.join("log")).unwrap();
+        let mut daemon = aside("dockerd", &self.dir);
+        daemon.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-masq=false"]);
+        daemon.args(["--storage-driver", "overlay2", "--cgroup-parent", &self.cgroup.path()]);
+        daemon.arg("--data-root").arg(self.root()).arg("--exec-root").arg(self.dir.join("exec"));
+        daemon.arg("--pidfile").arg(self.dir.join("pid")).arg("--host").arg(self.address());
+        daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemon = Some(daemon.spawn().unwrap());
+        let begin = Instant::now();
+        while !self.client(&["version"]).output().unwrap().status.success() {
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && begin.elapsed() < PATIENCE, "dockerd does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the daemon, and with it the container daemon that it has started.
+    pub(crate) fn stop(&mut self) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let begin = Instant::now();
+        while daemon.try_wait().unwrap().is_none() {
+            if begin.elapsed() > PATIENCE {
+                daemon.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs the client with these words, which has to succeed, and returns what it prints.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        String::from_utf8(run(&mut self.client(words)).stdout).unwrap()
+    }
+
+    /// Like [`ask`](Self::ask), without the line's end.
+    pub(crate) fn ask_word(&self, words: &[&str]) -> String {
+        self.ask(words).trim_end().to_owned()
+    }
+
+    /// The layer of an image or container, and those below it, uppermost first.
+    pub(crate) fn layers(&self, name: &str) -> Vec<String> {
+        let format = "{{.GraphDriver.Data.UpperDir}}:{{with .GraphDriver.Data.LowerDir}}{{.}}{{end}}";
+        let printed = self.ask_word(&["inspect", "--format", format, name]);
+        let home = self.root().join("overlay2");
+        let id = |dir: &str| {
+            let layer = Path::new(dir).strip_prefix(&home).unwrap().parent().unwrap();
+            layer.to_str().unwrap().to_owned()
+        };
+        printed.split(':').filter(|dir| !dir.is_empty() && *dir != "<no value>").map(id).collect()
+    }
+
+    /// What `docker diff` says of a container: `A`, `C` or `D`, and the path.
+    pub(crate) fn changes(&self, container: &str) -> Vec<(char, PathBuf)> {
+        let line = |line: &str| (line.chars().next().unwrap(), PathBuf::from(&line[2..]));
+        self.ask(&["diff", container]).lines().map(line).collect()
+    }
+
+    fn client(&self, words: &[&str]) -> Command {
+        let mut client = program(CLIENT);
+        client.env("DOCKER_CONFIG", self.dir.join("client")).env("DOCKER_BUILDKIT", "0");
+        client.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
+        client.arg("--host").arg(self.address()).args(words);
+        client
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", self.dir.join("socket").display())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
