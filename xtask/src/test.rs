@@ -71,6 +71,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     counts.add(&mut tests)?;
     step("Conformance: every driver, variant and file system");
     counts.add(&mut suite("graphdriver-conformance", options, strict))?;
+    if options.filter.is_none() {
+        step("Several processes in one home, for a minute");
+        let mut stress = suite("graphdriver-conformance", options, strict);
+        stress.arg("overlay-native/tmpfs/several_processes").env("GRAPHDRIVER_STRESS_SECONDS", "60");
+        counts.add(&mut stress)?;
+    }
     if root {
         step("The same without privilege");
         let ignored = counts.ignored;
