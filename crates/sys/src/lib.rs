@@ -22,6 +22,8 @@
 //! | [`clone_file`](mod@clone_file) | the FICLONE ioctl |
 //! | [`dedupe_range`](mod@dedupe_range) | the FIDEDUPERANGE ioctl |
 //! | [`extents`](mod@extents) | the FIEMAP ioctl |
+//! | [`loop_device`] | files as block devices |
+//! | [`verity`] | fs-verity: the ENABLE_VERITY and MEASURE_VERITY ioctls |
 //! | [`file_attributes`] | flags and project of an inode: the FSGETXATTR and FSSETXATTR ioctls |
 //! | [`project_quota`] | quotactl and quotactl_fd, for projects |
 //! | [`ofd_lock`] | open file description locks |
@@ -36,6 +38,7 @@ pub mod dents;
 pub mod extents;
 pub mod file_attributes;
 pub mod file_type;
+pub mod loop_device;
 pub mod mount_api;
 pub mod mount_point;
 pub mod ofd_lock;
@@ -43,6 +46,7 @@ pub mod project_quota;
 pub mod statx;
 pub mod umask;
 pub mod user_namespace;
+pub mod verity;
 pub mod xattr;
 
 mod syscall;
