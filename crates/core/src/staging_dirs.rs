@@ -21,10 +21,11 @@ use crate::lock_file::FileLock;
 
 const LOCK: &str = "staging.lock";
 
-/// How old a directory has to be that has no lock: its owner makes the directory first.
+/// How long nothing may have been made or removed in a directory that is deleted: its owner makes the directory first, then the lock's file, and then locks it; and lets the lock go
+/// before it has moved the layer.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Deletes the staging directories of the home at `home` whose processes are gone; none being there is fine.
+/// Deletes the staging directories of the home at `home` whose processes are gone for a minute; none being there is fine.
 ///
 /// # Errors
 /// The first of the failures to delete one; the others are deleted all the same.
@@ -48,6 +49,9 @@ pub fn remove_stale_staging_dirs(home: &Path) -> Result<()> {
 
 fn remove_if_stale(staging: &RootDir, name: &OsStr) -> Result<()> {
     let path = staging.path().join(name);
+    if !is_old(&path) {
+        return Ok(());
+    }
     let Some(dir) = unless_gone(staging.subdir(Path::new(name)))? else { return Ok(()) };
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let failed = |call, errno| Error::syscall(call, path.join(LOCK), errno);
@@ -57,8 +61,7 @@ fn remove_if_stale(staging: &RootDir, name: &OsStr) -> Result<()> {
             Ok(None) => return Ok(()),
             Err(errno) => return Err(failed("fcntl", errno)),
         },
-        Err(Errno::ENOENT) if is_old(&path) => None,
-        Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::ENOENT) => None,
         Err(errno) => return Err(failed("openat", errno)),
     };
     tracing::info!(?path, "deleting what a killed process left of a partial pull");
@@ -87,12 +90,14 @@ mod tests {
 
     use super::*;
 
-    /// A home with one staging directory, locked or not.
-    fn staging(home: &Path, name: &str, with_lock: bool) -> Option<File> {
+    /// A home with one staging directory, in which nothing was made for `age`; locked or not.
+    fn staging(home: &Path, name: &str, age: Duration, with_lock: bool) -> Option<File> {
         let path = home.join("staging").join(name);
         fs::create_dir_all(path.join("dir/sub")).unwrap();
         fs::write(path.join("dir/sub/file"), "x").unwrap();
-        with_lock.then(|| File::create_new(path.join(LOCK)).unwrap())
+        let lock = with_lock.then(|| File::create_new(path.join(LOCK)).unwrap());
+        File::open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        lock
     }
 
     fn names(home: &Path) -> Vec<String> {
@@ -107,9 +112,9 @@ mod tests {
     fn what_nobody_has_locked_is_deleted() {
         let home = tempfile::tempdir().unwrap();
         remove_stale_staging_dirs(home.path()).unwrap();
-        staging(home.path(), "123", true);
+        staging(home.path(), "123", 2 * GRACE, true);
         // As containers/storage does it: an exclusive lock on the whole file, of the open file description.
-        let held = staging(home.path(), "456", true).unwrap();
+        let held = staging(home.path(), "456", 2 * GRACE, true).unwrap();
         assert!(try_lock(&held, 0, 0, LockKind::Exclusive).unwrap());
         fs::write(home.path().join("staging/file"), "x").unwrap();
         remove_stale_staging_dirs(home.path()).unwrap();
@@ -121,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_no_lock_yet_is_left_alone_for_a_while() {
+    fn one_that_is_not_locked_yet_or_not_any_more_is_left_alone_for_a_while() {
         let home = tempfile::tempdir().unwrap();
-        staging(home.path(), "new", false);
-        staging(home.path(), "old", false);
-        let old = File::open(home.path().join("staging/old")).unwrap();
-        old.set_modified(SystemTime::now() - 2 * GRACE).unwrap();
+        for (name, age) in [("new", Duration::ZERO), ("old", 2 * GRACE)] {
+            staging(home.path(), name, age, false);
+            staging(home.path(), &format!("{name}-with-lock"), age, true);
+        }
         remove_stale_staging_dirs(home.path()).unwrap();
-        assert_eq!(names(home.path()), ["new"]);
+        assert_eq!(names(home.path()), ["new", "new-with-lock"]);
     }
 }

@@ -6,37 +6,29 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use graphdriver_core::{AdditionalLayer, CreateOptions, Error, ErrorKind, LayerId, Result};
-use nix::libc;
 
 use crate::create::Draft;
 use crate::home::Home;
-use crate::layer_store::LayerStore;
 use crate::layout::{ADDITIONAL_LAYER, DIFF, LayerDir};
+use crate::shown_layer::{self, BLOB, INFO};
 
-/// What a layer's directory in a store has to have.
-const PARTS: [&str; 3] = [DIFF, INFO, BLOB];
-const INFO: &str = "info";
-const BLOB: &str = "blob";
 const USE: &str = "use";
 
 /// The layer with this digest, for the image `reference`, in the first store that has it.
 ///
 /// # Errors
-/// `InvalidArgument` for a digest that is no plain name; `LayerUnknown` when no store has it.
+/// `InvalidArgument` for what is no digest; `LayerUnknown` when no store has it.
 pub(crate) fn lookup(home: &Arc<Home>, toc_digest: &str, reference: &str) -> Result<Found> {
-    if toc_digest.is_empty() || toc_digest.starts_with('.') || toc_digest.contains(['/', '\0']) {
+    if !shown_layer::is_digest(toc_digest) {
         let detail = format!("{toc_digest:?} is no digest");
         return Err(Error::new(ErrorKind::InvalidArgument, "look up layer").detail(detail));
     }
-    let mut places = home.options.layer_stores.iter().map(|store| place(store, toc_digest, reference));
-    let path = places.find(|place| is_complete(place)).ok_or_else(|| {
+    let mut stores = home.options.layer_stores.iter();
+    let path = stores.find_map(|store| shown_layer::find(store, toc_digest, reference)).ok_or_else(|| {
         let detail = format!("no additional layer store has {toc_digest} for the image {reference:?}");
         Error::new(ErrorKind::LayerUnknown, "look up layer").detail(detail)
     })?;
@@ -112,11 +104,11 @@ impl AdditionalLayer for Found {
     }
 
     fn info(&self) -> Result<File> {
-        open(&self.in_use.path.join(INFO))
+        shown_layer::open(&self.in_use.path, INFO)
     }
 
     fn blob(&self) -> Result<File> {
-        open(&self.in_use.path.join(BLOB))
+        shown_layer::open(&self.in_use.path, BLOB)
     }
 }
 
@@ -131,8 +123,10 @@ impl Use {
     fn begin(path: PathBuf) -> Self {
         let file = path.join(USE);
         let mut options = File::options();
-        match options.write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW).open(&file) {
+        match options.write(true).create_new(true).open(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Of somebody else, whose store is a plain directory.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 tracing::warn!(path = ?file, %error, "an additional layer store was not told that a layer is used");
             }
@@ -157,26 +151,4 @@ impl Drop for Use {
             release(&self.path);
         }
     }
-}
-
-fn place(store: &LayerStore, toc_digest: &str, reference: &str) -> PathBuf {
-    let mut path = store.path.clone();
-    if store.with_reference {
-        path.push(BASE64_STANDARD.encode(reference));
-    }
-    path.join(toc_digest)
-}
-
-fn is_complete(place: &Path) -> bool {
-    PARTS.iter().all(|part| match fs::metadata(place.join(part)) {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::debug!(?place, part, %error, "not there in an additional layer store");
-            false
-        }
-    })
-}
-
-fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|error| Error::io("open", path, error))
 }

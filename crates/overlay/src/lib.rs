@@ -33,6 +33,7 @@ mod parent;
 mod peers;
 mod probe;
 mod remove;
+mod shown_layer;
 mod staged;
 mod status;
 mod stores;

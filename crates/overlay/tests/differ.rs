@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use graphdriver_archive::{ApplyOptions, RootDir};
 use graphdriver_core::{
@@ -86,10 +87,14 @@ fn nothing_remains_of_what_is_not_committed() {
     assert_eq!(fs::metadata(store.home().join("base/diff/file")).unwrap().nlink(), 1);
 }
 
-fn leave(home: &Path, name: &str) -> File {
+/// What containers/storage makes first of a partial pull, `seconds` ago.
+fn leave(home: &Path, name: &str, seconds: u64) -> File {
     let path = home.join("staging").join(name);
     fs::create_dir_all(path.join("dir/sub")).unwrap();
-    File::create_new(path.join("staging.lock")).unwrap()
+    let lock = File::create_new(path.join("staging.lock")).unwrap();
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    File::open(path).unwrap().set_modified(then).unwrap();
+    lock
 }
 
 #[test]
@@ -97,16 +102,18 @@ fn leave(home: &Path, name: &str) -> File {
 fn stale_staging_directories_go_and_those_in_use_stay() {
     let store = Store::new();
     drop(store.open());
-    let held = leave(&store.home(), "held");
+    let held = leave(&store.home(), "held", 3600);
     assert!(try_lock(&held, 0, 0, LockKind::Exclusive).unwrap());
-    leave(&store.home(), "stale");
+    leave(&store.home(), "stale", 3600);
+    // Its owner is about to lock it.
+    leave(&store.home(), "young", 0);
     let graph = store.open();
-    assert_eq!(names(store.home().join("staging")), ["held"]);
-    leave(&store.home(), "stale");
+    assert_eq!(names(store.home().join("staging")), ["held", "young"]);
+    leave(&store.home(), "stale", 3600);
     graph.cleanup().unwrap();
-    assert_eq!(names(store.home().join("staging")), ["held"]);
+    assert_eq!(names(store.home().join("staging")), ["held", "young"]);
     assert_eq!(graph.layers().unwrap(), []);
     drop(held);
     graph.cleanup().unwrap();
-    assert_eq!(names(store.home().join("staging")), [""; 0]);
+    assert_eq!(names(store.home().join("staging")), ["young"]);
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
@@ -13,6 +14,8 @@ use graphdriver_core::{
 };
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use support::{Store, archive, base, id, names, on, open, write};
 
 const DIGEST: &str = "sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b";
@@ -108,6 +111,66 @@ fn layers_are_found_by_digest_and_reference() {
 
 #[test]
 #[ignore = "needs root"]
+fn only_what_lies_in_the_store_is_found() {
+    for part in ["", "diff", "info", "blob"] {
+        let fixture = Fixture::new("");
+        let shown: PathBuf = fixture.shown.join(part).components().collect();
+        let outside = fixture.store.dir().join("outside");
+        fs::rename(&shown, &outside).unwrap();
+        let lookup = || fixture.layers().lookup(DIGEST, REFERENCE).map(drop);
+        for target in [outside.as_path(), Path::new("/etc")] {
+            symlink(target, &shown).unwrap();
+            assert_eq!(
+                lookup().unwrap_err().kind(),
+                ErrorKind::LayerUnknown,
+                "{part:?} is a link to {target:?}"
+            );
+            fs::remove_file(&shown).unwrap();
+        }
+        fs::rename(&outside, &shown).unwrap();
+        lookup().unwrap();
+    }
+    // The directory of an image, and the store itself, which may be behind a link.
+    let fixture = Fixture::new(":ref");
+    let (layers, image) =
+        (fixture.store.dir().join("layers"), fixture.store.dir().join("layers").join(ENCODED));
+    fs::rename(&image, fixture.store.dir().join("image")).unwrap();
+    symlink("../image", &image).unwrap();
+    assert_eq!(fixture.layers().lookup(DIGEST, REFERENCE).unwrap_err().kind(), ErrorKind::LayerUnknown);
+    fs::remove_file(&image).unwrap();
+    fs::rename(fixture.store.dir().join("image"), &image).unwrap();
+    fs::rename(&layers, fixture.store.dir().join("elsewhere")).unwrap();
+    symlink("elsewhere", &layers).unwrap();
+    fixture.layers().lookup(DIGEST, REFERENCE).unwrap();
+    // Base 64 has slashes for some bytes, which no reference has.
+    fs::create_dir_all(layers.join("Li4")).unwrap();
+    fs::rename(layers.join(ENCODED).join(DIGEST), layers.join("Li4").join(DIGEST)).unwrap();
+    for reference in ["..?", "", "/"] {
+        let error = fixture.layers().lookup(DIGEST, reference).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LayerUnknown, "{reference:?}");
+    }
+}
+
+/// A fifo in the place of a file would let its reader wait for ever.
+#[test]
+#[ignore = "needs root"]
+fn a_file_that_became_something_else_is_not_opened() {
+    let fixture = Fixture::new("");
+    let found = fixture.layers().lookup(DIGEST, REFERENCE).unwrap();
+    let blob = fixture.shown.join("blob");
+    fs::remove_file(&blob).unwrap();
+    mkfifo(&blob, Mode::S_IRWXU).unwrap();
+    let message = found.blob().unwrap_err().report().to_string();
+    assert!(message.contains("Fifo") && message.contains("blob"), "{message}");
+    assert_eq!(fixture.layers().lookup(DIGEST, REFERENCE).unwrap_err().kind(), ErrorKind::LayerUnknown);
+    fs::remove_file(&blob).unwrap();
+    symlink("/etc/passwd", &blob).unwrap();
+    assert_eq!(found.blob().unwrap_err().errno(), Some(Errno::ELOOP));
+    found.info().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_store_is_told_of_use_and_of_its_end() {
     let fixture = Fixture::new(":ref");
     let watch = fixture.watch();
@@ -118,6 +181,10 @@ fn the_store_is_told_of_use_and_of_its_end() {
     assert_eq!(found.create_as(&id("lent"), None).unwrap_err().kind(), ErrorKind::LayerExists);
     drop(found);
     assert_eq!(names(&fixture.shown), ["blob", "diff", "info"], "a plain directory stays as it is");
+    fs::write(fixture.shown.join("use"), "somebody else's").unwrap();
+    fixture.layers().lookup(DIGEST, REFERENCE).unwrap();
+    assert_eq!(fs::read_to_string(fixture.shown.join("use")).unwrap(), "somebody else's");
+    fs::remove_file(fixture.shown.join("use")).unwrap();
     fixture.layers().of_layer(&id("lent")).unwrap();
     fixture.graph.create(&id("plain"), &base()).unwrap();
     for layer in ["plain", "missing"] {
