@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use graphdriver_sys::FileType;
 use graphdriver_sys::xattr::{self, SetFlags};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, futimens};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, unlinkat};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::{IdMaps, OVERFLOW_ID, Owner};
 use crate::root::RootDir;
-use crate::walk::{Visited, as_path, lstat_at, visit_tree};
+use crate::walk::{Visited, as_path, lstat_at, visit_tree_shared};
 use crate::xattrs::{self, IdTranslation, Xattr};
 
 /// Changes the owner of everything in `root`, but not of the root itself ([`chown_root`]): from the host's ids to the container's by `to_container`, and
@@ -23,7 +25,8 @@ use crate::xattrs::{self, IdTranslation, Xattr};
 /// What belongs to 0:0 and has no place in `to_container` counts as the container's root: a layer below that was never mapped. An id that
 /// has no place in `to_host` becomes [`OVERFLOW_ID`]. The ids in ACLs and in namespaced file capabilities change in the same way.
 /// Set-id bits and file capabilities, which the kernel takes away when the owner changes, are put back. Each inode is changed once, and its
-/// names stay names of one file also on an overlay mount, where changing the owner makes a copy.
+/// names stay names of one file also on an overlay mount, where changing the owner makes a copy; times stay as they are. Several threads share the
+/// work.
 ///
 /// # Errors
 /// `InvalidArgument` for an owner that `to_container` does not have, naming the file. `PermissionDenied` without the right to change
@@ -31,14 +34,13 @@ use crate::xattrs::{self, IdTranslation, Xattr};
 #[doc(alias = "ChownPathByMaps")]
 pub fn chown_tree(root: &RootDir, to_container: &IdMaps, to_host: &IdMaps) -> Result<()> {
     let maps = Maps { to_container, to_host };
-    let mut links = Links { root: root.clone(), first: HashMap::new() };
-    visit_tree(root, |visited| {
+    let links = Links { root: root.clone(), first: Default::default() };
+    visit_tree_shared(root, |visited| {
         if visited.stat.st_nlink < 2 || FileType::from_mode(visited.stat.st_mode).is_dir() {
-            maps.change_entry(visited)?;
+            maps.change_entry(visited)
         } else {
-            links.change(visited, &maps)?;
+            links.change(visited, &maps)
         }
-        Ok(true)
     })
 }
 
@@ -147,10 +149,14 @@ fn translate(id: u32, in_container: Option<u32>, to_host: impl Fn(u32) -> Option
     in_container.map_or(id, |id| to_host(id).unwrap_or(OVERFLOW_ID))
 }
 
-/// Files with several names.
+/// Files with several names, by device and inode.
+type FirstNames = HashMap<(u64, u64), First>;
+
+/// Files with several names. Each is changed once: its other names wait until that is done.
 struct Links {
     root: RootDir,
-    first: HashMap<(u64, u64), First>,
+    /// In several parts, so that threads seldom wait for a file that is not theirs.
+    first: [Mutex<FirstNames>; 16],
 }
 
 /// The name by which a file was changed.
@@ -161,17 +167,24 @@ struct First {
 }
 
 impl Links {
-    fn change(&mut self, visited: &Visited<'_>, maps: &Maps<'_>) -> Result<()> {
+    fn change(&self, visited: &Visited<'_>, maps: &Maps<'_>) -> Result<()> {
         let Visited { dir, name, path, stat } = visited;
-        if let Some(first) = self.first.get(&(stat.st_dev, stat.st_ino)) {
+        let mut names = self.lock(stat.st_ino);
+        if let Some(first) = names.get(&(stat.st_dev, stat.st_ino)) {
             return if first.moved { self.relink(first, visited) } else { Ok(()) };
         }
         maps.change_entry(visited)?;
         let now = lstat_at(*dir, name.as_c_str())
             .map_err(|errno| Error::syscall("fstatat", as_path(path), errno))?;
         let moved = (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino);
-        self.first.insert((stat.st_dev, stat.st_ino), First { path: path.clone(), moved });
+        names.insert((stat.st_dev, stat.st_ino), First { path: path.clone(), moved });
         Ok(())
+    }
+
+    fn lock(&self, inode: u64) -> MutexGuard<'_, FirstNames> {
+        let part = &self.first[usize::try_from(inode % 16).unwrap_or_default()];
+        // What the lock protects is whole at every moment.
+        part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the visited name one of the first name's file. By renaming, so that it is there at every moment.
@@ -179,13 +192,17 @@ impl Links {
         let Visited { dir, name, path, .. } = visited;
         let failed = |operation, errno| Error::syscall(operation, as_path(path), errno);
         let from = self.root.locate(as_path(&first.path))?;
+        let before = fstat(*dir).map_err(|errno| failed("fstat", errno))?;
         let link = |aside: &CStr| linkat(&from.dir, from.name.as_os_str(), *dir, aside, AtFlags::empty());
         let aside = unused_name(link).map_err(|errno| failed("linkat", errno))?;
         renameat(*dir, aside.as_c_str(), *dir, name.as_c_str()).map_err(|errno| {
             // The error that matters is the first one.
             let _ = unlinkat(*dir, aside.as_c_str(), UnlinkatFlags::NoRemoveDir);
             failed("renameat", errno)
-        })
+        })?;
+        // Nothing in the directory is new to those who look at it.
+        let modified = TimeSpec::new(before.st_mtime, before.st_mtime_nsec);
+        futimens(*dir, &TimeSpec::UTIME_OMIT, &modified).map_err(|errno| failed("futimens", errno))
     }
 }
 

@@ -18,7 +18,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 pub(crate) use crew::{Crew, run_crew};
 pub(crate) use dir_stack::DirStack;
 pub(crate) use listing::Listing;
-pub(crate) use visit::{Visited, visit_tree};
+pub(crate) use visit::{Visited, visit_tree, visit_tree_shared};
 
 /// Opens the directory `name` of `dir` for reading, not following a symbolic link in its place.
 pub(crate) fn open_dir_at<P: ?Sized + NixPath>(dir: impl AsFd, name: &P) -> nix::Result<OwnedFd> {

@@ -107,10 +107,46 @@ fn names_of_one_file_stay_so_where_changing_the_owner_copies_it() {
     mount(Some("overlay"), &tree.path("merged"), Some("overlay"), MsFlags::empty(), Some(data.as_str()))
         .unwrap();
     let mounted = Mounted(tree.path("merged"));
+    let modified = |name: &str| {
+        let stat = fs::metadata(tree.path("merged").join(name)).unwrap();
+        (stat.mtime(), stat.mtime_nsec())
+    };
+    let before = ["a", "b", "third"].map(modified);
     chown_tree(&RootDir::open(&mounted.0).unwrap(), &IdMaps::default(), &maps(200_000)).unwrap();
     let stats = ["a/first", "b/second", "third"].map(|name| fs::metadata(mounted.0.join(name)).unwrap());
     for stat in &stats {
         assert_eq!((stat.ino(), stat.nlink(), stat.uid()), (stats[0].ino(), 3, 200_000));
     }
     assert_eq!(fs::read_dir(mounted.0.join("b")).unwrap().count(), 1);
+    assert_eq!(["a", "b", "third"].map(modified), before);
+}
+
+/// Enough directories that every thread gets some, with files whose names lie far apart.
+#[test]
+#[ignore = "needs root"]
+fn many_directories_and_links_across_them() {
+    let tree = Tree::new();
+    for dir in ["upper", "work", "merged"] {
+        tree.dir(dir);
+    }
+    for number in 0..200 {
+        tree.file(&format!("lower/{number}/deep/own"), "");
+        match number {
+            0..10 => tree.file(&format!("lower/{number}/shared"), "x"),
+            _ => tree.link(&format!("lower/{number}/shared"), &format!("lower/{}/shared", number % 10)),
+        };
+    }
+    let path = |name: &str| tree.path(name).into_os_string().into_string().unwrap();
+    let data =
+        format!("index=off,lowerdir={},upperdir={},workdir={}", path("lower"), path("upper"), path("work"));
+    mount(Some("overlay"), &tree.path("merged"), Some("overlay"), MsFlags::empty(), Some(data.as_str()))
+        .unwrap();
+    let mounted = Mounted(tree.path("merged"));
+    chown_tree(&RootDir::open(&mounted.0).unwrap(), &IdMaps::default(), &maps(200_000)).unwrap();
+    let shared = |number: u32| fs::metadata(mounted.0.join(format!("{number}/shared"))).unwrap();
+    for number in 0..200 {
+        assert_eq!(owner(mounted.0.join(format!("{number}/deep/own"))), (200_000, 200_000));
+        let (stat, first) = (shared(number), shared(number % 10));
+        assert_eq!((stat.ino(), stat.nlink(), stat.uid()), (first.ino(), 20, 200_000), "{number}");
+    }
 }
