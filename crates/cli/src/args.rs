@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use graphdriver::{DriverOption, LayerId};
+use graphdriver::{DriverOption, IdMap, LayerId};
 
+use crate::id_maps;
 use crate::import::ImageRef;
 
 /// Keeps container file systems as layers: create, fill from a tar, mount, diff, remove.
@@ -121,9 +122,22 @@ pub(crate) struct OneLayer {
     pub(crate) id: LayerId,
 }
 
+/// Ids of users and groups in a container, and what they are on this host.
+#[derive(Args, Debug)]
+pub(crate) struct Ids {
+    /// Range of user ids in the container, on the host, and how many; may be given several times
+    #[arg(long = "uidmap", value_name = "CONTAINER:HOST:SIZE", value_parser = id_maps::parse)]
+    pub(crate) uids: Vec<IdMap>,
+    /// Range of group ids [default: as of users]
+    #[arg(long = "gidmap", value_name = "CONTAINER:HOST:SIZE", value_parser = id_maps::parse)]
+    pub(crate) gids: Vec<IdMap>,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Create {
     pub(crate) id: LayerId,
+    #[command(flatten)]
+    pub(crate) ids: Ids,
     /// Layer below
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<LayerId>,
@@ -174,6 +188,8 @@ pub(crate) struct Diff {
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
     pub(crate) id: LayerId,
+    #[command(flatten)]
+    pub(crate) ids: Ids,
     /// Nothing can be written
     #[arg(long)]
     pub(crate) ro: bool,

@@ -8,6 +8,7 @@ mod commands;
 mod compression;
 mod digest;
 mod failure;
+mod id_maps;
 mod import;
 mod output;
 mod run;

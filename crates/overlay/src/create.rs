@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
 use graphdriver_core::{
-    CreateOptions, Error, ErrorKind, LayerId, Owner, Result, TempDir, sync_dir, write_new,
+    CreateOptions, Error, ErrorKind, IdMaps, LayerId, Owner, Result, TempDir, sync_dir, write_new,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -87,8 +87,10 @@ impl Draft {
         let path = self.path();
         make_dir(&path, private, lenient)?;
         home.quotas.begin(&RootDir::open(&path)?, options)?;
-        let look =
-            self.parent.as_ref().map_or(DirectoryLook { mode: 0o555, owner: root }, |parent| parent.look);
+        let look = match &self.parent {
+            Some(parent) => parent.look.under(&options.id_maps),
+            None => DirectoryLook { mode: 0o555, owner: root },
+        };
         make_dir(&path.join(DIFF), look, lenient)?;
         make_dir(&path.join(WORK), private, lenient)?;
         make_dir(&path.join(MERGED), private, lenient)?;
@@ -202,6 +204,18 @@ impl DirectoryLook {
         let metadata = fs::metadata(path).map_err(|error| Error::io("stat", path, error))?;
         let owner = Owner { uid: metadata.uid(), gid: metadata.gid() };
         Ok(Self { mode: metadata.mode() & 0o7777, owner })
+    }
+}
+
+impl DirectoryLook {
+    /// Of the root of a layer that is used under `maps`: what belongs to an id of the container belongs to that one's id on the host. An owner that
+    /// is one of those already, because the parent was rewritten, stays.
+    fn under(self, maps: &IdMaps) -> Self {
+        let owner = match maps.to_container(self.owner) {
+            Some(_) => self.owner,
+            None => maps.to_host(self.owner).unwrap_or(self.owner),
+        };
+        Self { owner, ..self }
     }
 }
 

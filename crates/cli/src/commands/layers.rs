@@ -16,7 +16,8 @@ pub(super) fn create(session: &Session, args: &Create) -> Result {
         (None, Some(template)) => graph.parent(template)?,
         (parent, _) => parent.clone(),
     };
-    let options = CreateOptions { parent, kind, quota, ..CreateOptions::default() };
+    let options =
+        CreateOptions { parent, kind, quota, id_maps: args.ids.maps()?, ..CreateOptions::default() };
     match &args.template {
         None => graph.create(&args.id, &options)?,
         Some(template) => graph.create_from_template(&args.id, template, &options)?,

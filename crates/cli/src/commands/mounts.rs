@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use graphdriver::{Error, ErrorKind, LayerId, MountOptions};
+use graphdriver::{Error, ErrorKind, Graph, IdMaps, LayerId, MountOptions};
 use graphdriver_sys::mount_point::is_mount_point;
 use nix::fcntl::AT_FDCWD;
 use serde::Serialize;
@@ -26,9 +26,15 @@ struct Mounted<'a> {
 
 pub(super) fn mount(session: &Session, args: &Mount) -> Result {
     let graph = session.store.open()?;
-    let extra = args.options.clone();
-    let options =
-        MountOptions { read_only: args.ro, volatile: args.volatile, extra, ..MountOptions::default() };
+    let id_maps = args.ids.maps()?;
+    require_shifting(&graph, &id_maps)?;
+    let options = MountOptions {
+        read_only: args.ro,
+        volatile: args.volatile,
+        id_maps,
+        extra: args.options.clone(),
+        ..MountOptions::default()
+    };
     let mount = graph.mount(&args.id, &options)?;
     if session.privilege.is_own_namespace() && is_mounted(mount.path())? {
         mount.unmount()?;
@@ -39,6 +45,16 @@ pub(super) fn mount(session: &Session, args: &Mount) -> Result {
         return output::json(&Mounted { path: &path });
     }
     output::line(path.as_os_str().as_bytes())
+}
+
+/// The owners that are shown are to be those that were asked for.
+fn require_shifting(graph: &Graph, maps: &IdMaps) -> Result<(), Error> {
+    let shift = graph.driver().id_shift();
+    if maps.is_identity() || shift.is_some_and(|shift| shift.supports_shifting(maps)) {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::NotSupported, "mount").driver(graph.name());
+    Err(error.detail("mounts cannot show other owners than the disk has here; `graphdriver info` says why"))
 }
 
 fn is_mounted(path: &Path) -> Result<bool, Error> {

@@ -1,11 +1,12 @@
 //! Layers from tars and back.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::store::{Entry, Store, names, tar};
+use crate::store::{Entry, PROGRAM, Store, names, tar};
 
 fn base() -> Vec<u8> {
     tar(&[
@@ -163,4 +164,48 @@ fn dedup_tells_the_bytes_gained() {
     assert_eq!(store.ok(&["dedup"]), "0\n");
     assert_eq!(store.ok(&["--json", "dedup", "base", "same", "--hash", "size"]), "{\"bytes\":0}\n");
     assert!(store.fails(&["dedup", "base", "missing"], 1).contains("missing"));
+}
+
+#[test]
+fn a_mount_through_id_maps_is_refused_where_it_would_show_the_owners_on_disk() {
+    let store = store();
+    let message = store.fails(&["mount", "child", "--uidmap", "0:100000:1000"], 3);
+    assert!(message.contains("cannot show other owners"), "{message}");
+    store.fails(&["mount", "child", "--uidmap", "0:100000:1000", "--uidmap", "5:200000:1"], 2);
+    assert_eq!(store.run(&["mount", "child", "--uidmap", "0:100000"]).status.code(), Some(2));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mount_through_id_maps_shows_the_owners_on_the_host() {
+    let store = Store::new();
+    fs::write(store.path("base.tar"), base()).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--root").arg(store.path("overlay")).arg("--run-root").arg(store.path("overlay-run"));
+        command.args(["--driver", "overlay"]).args(arguments).output().unwrap()
+    };
+    let ok = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    };
+    let owner = |path: String| {
+        let stat = fs::symlink_metadata(path).unwrap();
+        (stat.uid(), stat.gid())
+    };
+    ok(&["apply", "base", store.path("base.tar").to_str().unwrap()]);
+    let maps = ["--uidmap", "0:100000:1000", "--gidmap", "0:200000:1000"];
+    ok(&[&["create", "--rw", "work", "--parent", "base"], &maps[..]].concat());
+    let mount = [&["mount", "work"], &maps[..]].concat();
+    let path = ok(&mount);
+    assert_eq!(owner(format!("{path}/etc/motd")), (100_000, 200_000));
+    assert_eq!(owner(format!("{}/overlay/overlay/work/diff", store.path("").display())), (100_000, 200_000));
+    // The mount outlives the process, and is shared with who wants the same one.
+    assert_eq!(ok(&mount), path);
+    let refused = run(&["mount", "work"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("uid 0:100000:1000 gid 0:200000:1000"));
+    ok(&["unmount", "work"]);
+    ok(&["unmount", "work"]);
+    ok(&["remove", "work", "base"]);
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -137,4 +137,45 @@ fn all_processes_of_a_user_see_what_is_mounted() {
     drop(session.stdin.take());
     assert!(session.wait().unwrap().success());
     user.ok(&["remove", "base", "other"]);
+}
+
+/// Ids from `/etc/subuid` and `/etc/subgid`, which differ, have several ranges, and name the user by name or by number.
+#[test]
+#[ignore = "needs root"]
+fn further_ids_are_mapped_by_newuidmap() {
+    let files = [
+        ("ids-test:200000:10\nother:1:1\nids-test:300000:100\n", "54321:400000:1000\n"),
+        ("54321:200000:10\n54321:300000:100\n", "ids-test:400000:1000\n"),
+    ];
+    for (subuid, subgid) in files {
+        let user = User::new();
+        let known = |file: &str, line: &str| {
+            let text = fs::read_to_string(format!("/etc/{file}")).unwrap();
+            fs::write(user.path(file), format!("{text}{line}")).unwrap();
+        };
+        // newuidmap serves nobody without a name.
+        known("passwd", &format!("ids-test:x:{USER}:{USER}::/:/bin/sh\n"));
+        known("group", &format!("ids-test:x:{USER}:\n"));
+        fs::write(user.path("subuid"), subuid).unwrap();
+        fs::write(user.path("subgid"), subgid).unwrap();
+        let script = format!(
+            "set -e; for file in passwd group subuid subgid; do mount --bind ./$file /etc/$file; done; \
+             exec setpriv --reuid {USER} --regid {USER} --clear-groups ./graphdriver --driver overlay apply base {}",
+            user.tar(15),
+        );
+        let mut command = user.command(&["unused"]);
+        let environment: Vec<_> =
+            command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
+        command = Command::new("unshare");
+        command
+            .args(["-m", "--", "sh", "-c", &script])
+            .env_clear()
+            .envs(environment)
+            .current_dir(user.dir.path());
+        let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Container id 0 is the user, 1 to 10 are the first range, and so on.
+        let stat = fs::metadata(user.path("home/data/graphdriver/overlay/base/diff/file")).unwrap();
+        assert_eq!((stat.uid(), stat.gid()), (300_004, 400_014));
+    }
 }

@@ -1,25 +1,23 @@
 //! Mounting through a file-system context: one parameter for each directory, nothing joined, nothing limited to a page.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use graphdriver_core::{Error, Result};
 use graphdriver_sys::mount_api::{FsContext, FsError};
 
-use super::{OverlayMount, attach_detached, escape, failed, open_directory};
+use super::{OverlayMount, escape, failed, open_directory};
 
 /// The longest string that `fsconfig(2)` takes, in bytes.
 const MAX_STRING: usize = 255;
 
-pub(super) fn attach(mount: &OverlayMount<'_>) -> Result<()> {
-    let detached = {
-        let context = configure(mount)?;
-        context.create().map_err(|error| refused("mount overlay", mount.target, error))?;
-        context.mount(mount.attributes.flags).map_err(|error| refused("fsmount", mount.target, error))?
-    };
-    attach_detached(&detached, mount.target)
+/// The mount, attached nowhere.
+pub(super) fn detached(mount: &OverlayMount<'_>) -> Result<OwnedFd> {
+    let context = configure(mount)?;
+    context.create().map_err(|error| refused("mount overlay", mount.target, error))?;
+    context.mount(mount.attributes.flags).map_err(|error| refused("fsmount", mount.target, error))
 }
 
 /// Whether the kernel has overlay and lets this process configure one.

@@ -97,34 +97,47 @@ impl OverlayMount<'_> {
     /// `InvalidArgument` for a label that cannot be one; otherwise by the error number, with the kernel's own words where it has any:
     /// `PermissionDenied`, `NotSupported` when there is no overlay in this kernel, else `Io`.
     pub(crate) fn attach(&self, api: MountApi) -> Result<()> {
-        if let Some(label) = self.label {
-            check_label(label)?;
-        }
-        if let Some(upper) = self.upper {
-            forget_volatile(upper.work)?;
-        }
         match api {
-            MountApi::FsContext => context::attach(self),
-            MountApi::Mount => classic::attach(self),
+            MountApi::FsContext => attach_detached(&self.detached(api)?, self.target),
+            MountApi::Mount => {
+                self.prepare()?;
+                classic::attach(self)
+            }
         }
     }
 
-    /// Makes the mount and attaches it nowhere. It is used through the descriptor and ends with it. The target must be a directory, and nothing is seen of
-    /// the mount there.
+    /// Makes the mount and attaches it nowhere: it is used through the descriptor and ends with it. The target must be a directory all the same.
     ///
     /// # Errors
     /// As [`attach`](Self::attach).
     pub(crate) fn detached(&self, api: MountApi) -> Result<OwnedFd> {
-        namespace::run(self.target, |stage| self.detached_on(stage, api))
+        match api {
+            MountApi::FsContext => {
+                self.prepare()?;
+                context::detached(self)
+            }
+            MountApi::Mount => namespace::run(self.target, |stage| self.detached_on(stage, api)),
+        }
     }
 
+    /// Like [`detached`](Self::detached), where there is a stage already.
     fn detached_on(&self, stage: &Stage<'_>, api: MountApi) -> Result<OwnedFd> {
-        // Named, because mount(2) can make none but attached mounts.
+        if api == MountApi::FsContext {
+            return self.detached(api);
+        }
+        // mount(2) makes none but attached mounts.
         let target = stage.directory("merged")?;
         let mounted = OverlayMount { target: &target, ..*self }.attach(api);
         mounted.map_err(|error| error.path(self.target))?;
         open_tree(AT_FDCWD, &target, OpenTreeFlags::CLONE)
             .map_err(|errno| failed("open_tree", self.target, errno))
+    }
+
+    fn prepare(&self) -> Result<()> {
+        if let Some(label) = self.label {
+            check_label(label)?;
+        }
+        self.upper.map_or(Ok(()), |upper| forget_volatile(upper.work))
     }
 }
 
