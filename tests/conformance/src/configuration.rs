@@ -9,6 +9,7 @@ use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
 use graphdriver_vfs::{Vfs, VfsTuning};
 
 use crate::backing::Backing;
+use crate::id_mapped::IdMapped;
 use crate::needs::Privilege;
 
 /// Which driver, for what only some promise.
@@ -30,6 +31,8 @@ pub struct Configuration {
     pub runs_on: fn(Backing) -> bool,
     /// Whether cases run as root of a user namespace that is made for them.
     pub in_user_namespace: bool,
+    /// Whether each mount is to show owners through maps.
+    pub mounts_through_id_maps: bool,
     pub needs: Privilege,
     /// Whether the driver keeps marks of its own in attributes of the namespace `user`.
     pub user_xattrs: bool,
@@ -50,6 +53,7 @@ const OVERLAY: Configuration = Configuration {
     program: None,
     runs_on: |_| true,
     in_user_namespace: false,
+    mounts_through_id_maps: false,
     needs: Privilege::Capable,
     user_xattrs: false,
     finds_restored_times: true,
@@ -65,6 +69,7 @@ const VFS: Configuration = Configuration {
     program: None,
     runs_on: |_| true,
     in_user_namespace: false,
+    mounts_through_id_maps: false,
     needs: Privilege::Ordinary,
     user_xattrs: false,
     finds_restored_times: true,
@@ -129,6 +134,14 @@ impl Configuration {
             program: Some("fuse-overlayfs"),
             by_fuse: true,
             runs_on: |backing| matches!(backing, Backing::Tmpfs | Backing::Ext4),
+            ..OVERLAY
+        },
+        Self {
+            name: "overlay-idmapped",
+            open: |home| Ok(Arc::new(IdMapped(Arc::new(Overlay::open(home)?)))),
+            runs_on: |backing| backing != Backing::Here,
+            mounts_through_id_maps: true,
+            needs: Privilege::Devices,
             ..OVERLAY
         },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },

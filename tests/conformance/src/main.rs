@@ -22,6 +22,7 @@ mod backing;
 mod cases;
 mod configuration;
 mod content;
+mod id_mapped;
 mod needs;
 mod process;
 mod sharing;

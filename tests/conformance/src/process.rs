@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Duration;
 
+use graphdriver_archive::{IdMap, IdMaps};
 use graphdriver_core::{CreateOptions, LayerApplyOptions, LayerId, MountOptions};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -38,6 +40,7 @@ pub fn play(role: &str, words: &[String]) -> ExitCode {
         ("write", [name, bytes]) => writer::play_write(name, bytes.parse().unwrap()),
         ("make", [count]) => writer::play_make(count.parse().unwrap()),
         ("fill", [configuration, dir, layer, parent]) => fill(configuration, dir, layer, parent),
+        ("update-id-map", [configuration, dir, layer]) => update_id_map(configuration, dir, layer),
         _ => panic!("no such role: {role} {words:?}"),
     }
     ExitCode::SUCCESS
@@ -67,6 +70,19 @@ fn fill(configuration: &str, dir: &str, layer: &str, parent: &str) {
     let graph = Configuration::named(configuration).open(Path::new(dir)).unwrap();
     let create = if parent == "-" { CreateOptions::default() } else { CreateOptions::on(&id(parent)) };
     graph.create_filled(&id(layer), &create, &mut io::stdin().lock(), &LayerApplyOptions::default()).unwrap();
+}
+
+/// Rewrites the owners of a layer, once it has said so.
+fn update_id_map(configuration: &str, dir: &str, layer: &str) {
+    let graph = Configuration::named(configuration).open(Path::new(dir)).unwrap();
+    println!("started");
+    graph.update_layer_id_map(&id(layer), &IdMaps::default(), &new_ids()).unwrap();
+}
+
+/// What owners are changed to.
+fn new_ids() -> IdMaps {
+    let range = vec![IdMap { container_id: 0, host_id: 1000, size: 100 }];
+    IdMaps::new(range.clone(), range).unwrap()
 }
 
 /// Enters a mount namespace that has what is mounted now, and unmounts there what standard input names.
@@ -151,6 +167,18 @@ impl Onlooker {
         drop(self.child.stdin.take());
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+/// Another process that rewrites the owners of a layer, and is killed some time after it began.
+pub fn update_half_way(configuration: &Configuration, dir: &Path, layer: &LayerId, after: Duration) {
+    let words = [configuration.name.as_ref(), dir.as_os_str(), layer.as_str().as_ref()];
+    let mut child = spawn("update-id-map", &words, Stdio::inherit());
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim_end(), "started", "the other process is in trouble");
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// Another process that fills a layer, and is killed when it has read `archive`, which is not all of it.

@@ -45,6 +45,11 @@ impl Store {
     pub fn open(experiment: &Experiment, dir: PathBuf) -> std::result::Result<Self, Need> {
         let Experiment { configuration, backing, .. } = *experiment;
         match configuration.open(&dir) {
+            Ok(graph) if configuration.mounts_through_id_maps && !graph.capabilities().id_shifting => {
+                let status = graph.status().unwrap();
+                let reason = status.into_iter().find(|(key, _)| key == "Supports shifting");
+                Err(Need::Kernel(format!("mounts through id maps on {}: {reason:?}", backing.name())))
+            }
             Ok(graph) => Ok(Self { graph, configuration, backing, dir }),
             // Only of the file system that the machine happens to have can it be said that a driver need not work on it.
             Err(error) if backing == Backing::Here && error.kind().is_unsupported() => {

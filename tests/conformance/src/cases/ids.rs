@@ -1,11 +1,14 @@
 //! Layers under other ids.
 
-use graphdriver_archive::{IdMap, IdMaps};
-use graphdriver_core::{CreateOptions, ErrorKind, LayerApplyOptions};
+use std::time::Duration;
 
+use graphdriver_archive::{IdMap, IdMaps};
+use graphdriver_core::{CreateOptions, ErrorKind, LayerApplyOptions, MountOptions};
+
+use crate::process::update_half_way;
 use crate::store::{Store, fails, id};
 use crate::tarball::{Entry, Tarball};
-use crate::tree::Times;
+use crate::tree::{Times, Tree};
 
 fn maps(host_id: u32, size: u32) -> IdMaps {
     let range = vec![IdMap { container_id: 0, host_id, size }];
@@ -59,4 +62,60 @@ pub fn update(store: &Store) {
     store.tree(&base, Times::Nanoseconds).assert_same(&before);
     let missing = store.graph().update_layer_id_map(&id("missing"), &IdMaps::default(), &maps(1000, 100));
     fails(missing, ErrorKind::LayerUnknown);
+}
+
+/// A mount through maps shows the layers below with the host's ids if the driver says so, and as they are otherwise.
+pub fn shown(store: &Store) {
+    let base = store.fill(
+        "base",
+        None,
+        &Tarball::of([
+            Entry::file("file", "data").owner(5, 6).mode(0o4755),
+            Entry::symlink("link", "x").owner(7, 8),
+        ]),
+    );
+    let before = store.tree(&base, Times::Nanoseconds);
+    let shifts = store.graph().capabilities().id_shifting;
+    let shift = store.graph().driver().id_shift();
+    assert_eq!(shift.is_some_and(|shift| shift.supports_shifting(&maps(1000, 100))), shifts);
+    for (name, first) in [("one", 1000), ("other", 2000)] {
+        let layer = store.create(name, Some(&base));
+        let options = MountOptions { id_maps: maps(first, 100), ..MountOptions::default() };
+        let mount = store.graph().mount(&layer, &options).unwrap();
+        let tree = Tree::read(mount.path(), Times::Nanoseconds);
+        mount.unmount().unwrap();
+        let by = if shifts { first } else { 0 };
+        for path in ["file", "link"] {
+            let (node, old) = (tree.node(path), before.node(path));
+            assert_eq!((node.uid, node.gid, node.mode), (old.uid + by, old.gid + by, old.mode), "{path}");
+        }
+        store.tree(&layer, Times::Nanoseconds).assert_same(&before);
+    }
+}
+
+/// Whenever the process is killed, the layer has its old owners or its new ones.
+pub fn update_killed(store: &Store) {
+    let entries =
+        (0..200).map(|number| Entry::file(format!("dir-{}/file-{number}", number % 20), "data").owner(5, 6));
+    let base = store.fill("base", None, &Tarball::of(entries));
+    for round in 0..20_u32 {
+        let child = store.create(&format!("child-{round}"), Some(&base));
+        let before = store.tree(&child, Times::Seconds);
+        let mut after = before.clone();
+        for node in after.nodes.values_mut() {
+            (node.uid, node.gid) = (node.uid + 1000, node.gid + 1000);
+        }
+        // From before anything is done until after all of it, most likely; whatever is hit, it has to be right.
+        let killed_after = Duration::from_micros(u64::from(round) * 2500);
+        update_half_way(store.configuration(), store.dir(), &child, killed_after);
+        // One that opens the home anew, and one that has had it open all along.
+        let graph = store.opening(round as usize);
+        let mount = graph.mount(&child, &MountOptions::default()).unwrap();
+        let found = Tree::read(mount.path(), Times::Seconds);
+        mount.unmount().unwrap();
+        if found != after {
+            found.assert_same(&before);
+        }
+        store.remove(&child);
+    }
 }
