@@ -10,11 +10,16 @@
 //! 2. It is renamed to `rotated`. From then on all that is in it is moved out of it.
 
 use std::borrow::Cow;
+use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 
+use graphdriver_archive::whiteout::is_overlay_xattr;
 use graphdriver_archive::{self as archive, RootDir};
-use graphdriver_core::{Error, ErrorKind, IdMaps, LayerId, Result, sync_dir};
+use graphdriver_core::{Error, ErrorKind, IdMaps, LayerId, Owner, Result, sync_dir};
+use graphdriver_sys::xattr;
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::create::{DirectoryLook, make_dir};
@@ -92,7 +97,7 @@ fn prepare(
     let private = DirectoryLook { mode: 0o700, owner: look.owner };
     let rotation = directory(temp_dir.join(GATHERING), private)?;
     let mut roots = vec![directory(rotation.join(rotated(1)), look)?];
-    if !is_empty(&layer.diff())? {
+    if !is_blank(&layer.diff())? {
         roots.push(directory(rotation.join(DIFF), look)?);
     }
     for root in &roots {
@@ -155,8 +160,8 @@ fn gather(layer: &LayerDir, rotation: &Path) -> Result<()> {
     for number in rotated_numbers(layer.path())? {
         rename(&layer.path().join(rotated(number)), &rotation.join(rotated(number + by)))?;
     }
-    // The layer has a diff at every moment. The one that is kept is not empty, and so tells whether the two have changed places.
-    if keeps_diff && is_empty(&new_diff)? {
+    // The layer has a diff at every moment. The one that is kept is not blank, and so tells whether the two have changed places.
+    if keeps_diff && is_blank(&new_diff)? {
         renameat2(AT_FDCWD, &new_diff, AT_FDCWD, &layer.diff(), RenameFlags::RENAME_EXCHANGE)
             .map_err(|errno| Error::syscall("renameat2", &new_diff, errno))?;
     }
@@ -172,11 +177,20 @@ fn scatter(layer: &LayerDir, rotation: &Path) -> Result<()> {
         rename(&rotation.join(rotated(number)), &layer.path().join(rotated(number)))?;
     }
     let owner = DirectoryLook::of(&layer.path().join(rotated(1)))?.owner;
-    std::os::unix::fs::chown(layer.diff(), Some(owner.uid), Some(owner.gid))
-        .map_err(|error| Error::io("chown", layer.diff(), error))?;
+    renew_diff(&layer.diff(), owner)?;
     renew_work(layer, &rotation.join(WORK))?;
     let dir = File::open(layer.path()).map_err(|error| Error::io("open", layer.path(), error))?;
     sync_dir(&dir).map_err(|error| error.path(layer.path()))
+}
+
+/// Makes a blank `diff` that was there before like a new one: overlay has noted there which directories it was mounted with.
+fn renew_diff(diff: &Path, owner: Owner) -> Result<()> {
+    let failed = |call| move |errno| Error::syscall(call, diff, errno);
+    let dir = File::open(diff).map_err(|error| Error::io("open", diff, error))?;
+    for name in overlay_xattrs(&dir).map_err(failed("flistxattr"))? {
+        xattr::fremove(&dir, name.as_c_str()).map_err(failed("fremovexattr"))?;
+    }
+    fchown(&dir, Some(owner.uid), Some(owner.gid)).map_err(|error| Error::io("chown", diff, error))
 }
 
 /// What overlay keeps in `work` (its index) is about the directories as they were.
@@ -208,9 +222,23 @@ fn rotated_numbers(dir: &Path) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn is_empty(dir: &Path) -> Result<bool> {
+/// Whether the directory says nothing of the layer: holds nothing, and does not hide what is below it either.
+fn is_blank(dir: &Path) -> Result<bool> {
     let mut entries = fs::read_dir(dir).map_err(|error| Error::io("read directory", dir, error))?;
-    Ok(entries.next().is_none())
+    if entries.next().is_some() {
+        return Ok(false);
+    }
+    let open = File::open(dir).map_err(|error| Error::io("open", dir, error))?;
+    let names = overlay_xattrs(&open).map_err(|errno| Error::syscall("flistxattr", dir, errno))?;
+    Ok(!names.iter().any(|name| name.to_bytes().ends_with(b".opaque")))
+}
+
+fn overlay_xattrs(dir: &File) -> nix::Result<Vec<CString>> {
+    let names = match xattr::flist(dir) {
+        Err(Errno::EOPNOTSUPP) => return Ok(Vec::new()),
+        names => names?,
+    };
+    Ok(names.iter().filter(|name| is_overlay_xattr(name.to_bytes())).map(ToOwned::to_owned).collect())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
