@@ -1,6 +1,7 @@
 //! The archive that a layer was filled from comes back byte for byte, where the driver says so; everywhere, the same tree.
 
 use std::fs;
+use std::path::Path;
 
 use graphdriver_core::LayerId;
 
@@ -87,7 +88,7 @@ pub fn replaced_contents(store: &Store) {
 pub fn edited(store: &Store) {
     let base = store.fill("base", None, &Tarball::of([Entry::file("below", "x")]));
     let archive = Tarball::of(entries());
-    let edits: [fn(&std::path::Path); 4] = [
+    let edits: [fn(&Path); 4] = [
         |root| fs::write(root.join("z"), "other").unwrap(),
         |root| {
             // Of the same size and, as far as it can be set, of the same time.
@@ -107,9 +108,17 @@ pub fn edited(store: &Store) {
     }
 }
 
-/// What `diff` makes is what `layer` is.
+/// What `diff` makes is what `layer` is, but for the times of directories that only the names of files in them tell of: those are made when they are unpacked.
 #[track_caller]
 fn assert_same_tree(store: &Store, layer: &LayerId, parent: Option<&LayerId>, diff: &[u8]) {
     let again = store.fill(&format!("{layer}-again"), parent, diff);
-    store.tree(&again, Times::Seconds).assert_same(&store.tree(layer, Times::Seconds));
+    let tree = |layer: &LayerId| {
+        let mut tree = store.tree(layer, Times::Seconds);
+        let implied = |path: &Path| path.starts_with("implied") || path.starts_with("long");
+        for (_, node) in tree.nodes.iter_mut().filter(|(path, node)| implied(path) && node.is_dir()) {
+            node.mtime = (0, 0);
+        }
+        tree
+    };
+    tree(&again).assert_same(&tree(layer));
 }
