@@ -3,8 +3,15 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// The name of a cgroup that others make in every hierarchy; dropped, it is removed.
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long killed processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The name of a cgroup that others make in every hierarchy; dropped, it is removed with what still runs in it.
 pub(crate) struct Cgroup {
     name: String,
 }
@@ -36,7 +43,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes a cgroup and those in it, which must have no processes. What looks like files in it are none that can be removed.
+/// Removes a cgroup and those in it. What looks like files in it are none that can be removed.
 fn remove(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -44,5 +51,24 @@ fn remove(path: &Path) -> io::Result<()> {
             remove(&entry.path())?;
         }
     }
-    fs::remove_dir(path)
+    let begin = Instant::now();
+    loop {
+        end_processes(path)?;
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            removed => return removed,
+        }
+    }
+}
+
+fn end_processes(path: &Path) -> io::Result<()> {
+    let list = fs::read_to_string(path.join("cgroup.procs"))?;
+    // Zero stands for a process that cannot be seen from here, and to kill(2) for ourselves.
+    for pid in list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0) {
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    Ok(())
 }

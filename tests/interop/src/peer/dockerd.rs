@@ -15,12 +15,16 @@ use crate::needs::{Need, program as need_program};
 /// Not the one that a local installation may have put before it.
 const CLIENT: &str = "/usr/bin/docker";
 
+/// A process namespace that ends with the daemon: its first process is the daemon, and whatever that started goes with it, the container daemon and those of containers.
+const PROCESSES: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+
 /// How long the daemon may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data root, and the daemon that works on it while there is one.
 pub(crate) struct Docker {
     dir: PathBuf,
+    /// `unshare`, whose child is the daemon.
     daemon: Option<Child>,
     cgroup: Cgroup,
 }
@@ -45,7 +49,7 @@ impl Docker {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start(&mut self) {
         let log = fs::File::create(self.dir.join("log")).unwrap();
-        let mut daemon = aside("dockerd", &self.dir);
+        let mut daemon = aside("dockerd", &self.dir, &PROCESSES);
         daemon.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-masq=false"]);
         daemon.args(["--storage-driver", "overlay2", "--cgroup-parent", &self.cgroup.path()]);
         daemon.arg("--data-root").arg(self.root()).arg("--exec-root").arg(self.dir.join("exec"));
@@ -60,10 +64,13 @@ impl Docker {
         }
     }
 
-    /// Ends the daemon, and with it the container daemon that it has started.
+    /// Ends the daemon, and with it all that it has started.
     pub(crate) fn stop(&mut self) {
         let Some(mut daemon) = self.daemon.take() else { return };
-        kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM).unwrap();
+        for child in children(&daemon) {
+            // It may have ended by itself.
+            let _ = kill(child, Signal::SIGTERM);
+        }
         let begin = Instant::now();
         while daemon.try_wait().unwrap().is_none() {
             if begin.elapsed() > PATIENCE {
@@ -116,6 +123,12 @@ impl Docker {
     fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
+}
+
+fn children(process: &Child) -> Vec<Pid> {
+    let pid = process.id();
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap())).collect()
 }
 
 impl Drop for Docker {

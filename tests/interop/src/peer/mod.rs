@@ -19,13 +19,15 @@ fn program(name: &str) -> Command {
 }
 
 /// A program in a mount namespace of its own, in which what it writes outside of its directories (keys, sockets, directories for plugins and networks) goes nowhere: into file
-/// systems in memory and into the directory `dir`, which has to be on one that overlay can write to.
-fn aside(name: &str, dir: &Path) -> Command {
+/// systems in memory and into the directory `dir`, which has to be on one that overlay can write to. `more` are options of unshare(1), for more namespaces.
+fn aside(name: &str, dir: &Path, more: &[&str]) -> Command {
     let script = r#"
     mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /opt && mkdir -p "$0/etc" "$0/etc-work" &&
     mount -t overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/etc-work" overlay /etc && exec "$@""#;
-    let mut command = program("unshare");
-    command.args(["--mount", "--propagation=private", "--", "sh", "-c", script]).arg(dir).arg(name);
+    let mut command = program("setpriv");
+    // However this process ends, what it started does not outlive it.
+    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation=private"]);
+    command.args(more).args(["--", "sh", "-c", script]).arg(dir).arg(name);
     command
 }
 

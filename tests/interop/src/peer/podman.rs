@@ -39,7 +39,7 @@ impl Podman {
 
     /// Runs `podman` with these words, which has to succeed, and returns what it prints.
     pub(crate) fn ask(&self, words: &[&str]) -> String {
-        let mut podman = aside("podman", &self.dir);
+        let mut podman = aside("podman", &self.dir, &[]);
         podman
             .env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"))
             .env("TMPDIR", self.dir.join("tmp"));
