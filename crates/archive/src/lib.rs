@@ -13,6 +13,7 @@ mod changes;
 mod chown;
 mod copy;
 mod dedup;
+pub mod erofs;
 mod error;
 mod export;
 mod id_map;
