@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,13 +13,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use graphdriver_core::{ErrorKind, Graph, LayerApplyOptions, MountOptions};
+use support::intact::{CONTENTS, assert_intact};
 use support::{Store, archive, base, id, names, on, write};
 
 /// Tells a child process where its store is.
 const ROOT: &str = "OVERLAY_TEST_ROOT";
-
-/// What is unpacked into layers whose names begin with `filled`.
-const CONTENTS: [&str; 9] = ["a/", "a/b/", "a/b/c", "a/b/d", "a/e", "f/", "f/g", "h", "i"];
 
 /// Runs the test `name` once more in a child process, which takes the other half of the test: says `ready` and goes on until it is killed.
 fn start(name: &str, store: &Store) -> Child {
@@ -45,40 +42,6 @@ fn parents_store() -> Option<Graph> {
     env::var_os(ROOT).map(|root| support::open_at(Path::new(&root)))
 }
 
-/// Every layer is complete, and nothing but layers is left.
-fn check(store: &Store, graph: &Graph) {
-    let home = store.home();
-    let layers = graph.layers().unwrap();
-    let mut links = BTreeSet::new();
-    for layer in &layers {
-        let dir = home.join(layer);
-        for part in ["diff", "work", "merged"] {
-            assert!(dir.join(part).is_dir(), "{layer} has no {part}");
-        }
-        let link = fs::read_to_string(dir.join("link")).unwrap();
-        let target = fs::read_link(home.join("l").join(&link)).unwrap();
-        assert_eq!(target, Path::new("..").join(layer).join("diff"));
-        links.insert(link);
-        if layer.as_str().starts_with("filled") {
-            let expected = CONTENTS.map(|name| name.trim_end_matches('/'));
-            assert!(
-                expected.iter().all(|name| dir.join("diff").join(name).exists()),
-                "{layer} lacks contents"
-            );
-        }
-        if let Some(parent) = graph.parent(layer).unwrap() {
-            assert!(graph.exists(&parent).unwrap(), "{layer} lacks its parent {parent}");
-        }
-        let mount = graph.mount(layer, &MountOptions::default()).unwrap();
-        fs::write(mount.path().join("written"), "").unwrap();
-        mount.unmount().unwrap();
-    }
-    assert_eq!(names(home.join("l")), links.into_iter().collect::<Vec<_>>());
-    assert_eq!(names(home.join("tempdirs")), [""; 0]);
-    let others = names(&home).into_iter().filter(|name| name.parse().is_ok_and(|id| !layers.contains(&id)));
-    assert_eq!(others.collect::<Vec<_>>(), [""; 0]);
-}
-
 #[test]
 #[ignore = "needs root"]
 fn links_of_layers_that_never_came_to_be_are_removed() {
@@ -97,7 +60,7 @@ fn links_of_layers_that_never_came_to_be_are_removed() {
     drop(graph);
     let graph = store.open();
     assert_eq!(names(home.join("l")), [link]);
-    check(&store, &graph);
+    assert_intact(&store, &graph);
 }
 
 #[test]
@@ -114,7 +77,7 @@ fn layers_are_complete_or_absent_after_a_kill() {
         let child = start("layers_are_complete_or_absent_after_a_kill", &store);
         sleep(Duration::from_micros(400 * round));
         kill(child);
-        check(&store, &store.open());
+        assert_intact(&store, &store.open());
     }
     // Children before parents.
     for kind in ["child", "filled", "base"] {
@@ -123,7 +86,7 @@ fn layers_are_complete_or_absent_after_a_kill() {
         }
     }
     assert_eq!(graph.layers().unwrap(), []);
-    check(&store, &graph);
+    assert_intact(&store, &graph);
 }
 
 fn make_and_remove_layers(graph: &Graph) {
@@ -170,7 +133,7 @@ fn mounts_of_killed_processes_are_given_back() {
     assert!(names(store.home().join("cleaned/merged")).is_empty());
     assert_eq!(names(mount.path()), ["file"], "cleanup took a mount that was in use");
     mount.unmount().unwrap();
-    check(&store, &graph);
+    assert_intact(&store, &graph);
 }
 
 fn mount_layers(graph: &Graph) {

@@ -1,6 +1,8 @@
 //! A home on tmpfs (or where the environment says) that is unmounted and deleted at the end of a test.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod intact;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
