@@ -1,5 +1,6 @@
 //! Tasks of this repository: `cargo xtask <task>`. One file per task.
 
+mod bench;
 mod command;
 mod demo;
 mod demo_image;
@@ -18,6 +19,8 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
+    /// Measure how long things take, side by side with containers/storage. Needs root.
+    Bench(bench::Options),
     /// Show the main job from image to diff, on a small image made from this machine's own shell.
     Demo(demo::Options),
     /// Run every test that this machine can run; as root also install what that needs.
@@ -28,6 +31,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),

@@ -14,7 +14,7 @@ use crate::command::{cargo, output, repository};
 const MAX_LINES: usize = 800;
 
 /// The crates by rank: each may depend on those of a lower rank only. Drivers are on one rank: they do not know each other.
-const RANKS: [(&str, u32); 9] = [
+const RANKS: [(&str, u32); 10] = [
     ("graphdriver-sys", 0),
     ("graphdriver-archive", 1),
     ("graphdriver-core", 2),
@@ -24,6 +24,7 @@ const RANKS: [(&str, u32); 9] = [
     ("graphdriver-cli", 5),
     ("graphdriver-conformance", 6),
     ("graphdriver-interop", 6),
+    ("graphdriver-bench", 6),
 ];
 
 /// Everything that may stand at the top of the repository besides dot files.
