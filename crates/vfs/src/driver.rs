@@ -18,7 +18,7 @@ use crate::home::Home;
 use crate::options::{VfsTuning, no_mount_options};
 use crate::reference::Reference;
 use crate::staged::Staged;
-use crate::{check, dedup, diff, remove};
+use crate::{check, dedup, diff, file_getter, remove};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `vfs`. Works everywhere and so is never chosen while another would do.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -259,7 +259,7 @@ impl IdShift for Vfs {
 
 impl FileGetter for Vfs {
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
-        Ok(self.home.open_layer("open file of", id)?.open_file(path)?)
+        file_getter::open_file(&self.home.open_layer("open file of", id)?, path)
     }
 }
 

@@ -10,6 +10,7 @@ mod check;
 mod dedup;
 mod diff;
 mod driver;
+mod file_getter;
 mod home;
 mod note;
 mod options;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use graphdriver_core::{DedupHash, ErrorKind};
+use nix::errno::Errno;
 
 use crate::backing::Backing;
 use crate::content;
@@ -21,6 +22,8 @@ pub fn file_getter(store: &Store) {
             Entry::file("dir/file", "base"),
             Entry::file("gone", ""),
             Entry::symlink("through", "dir"),
+            Entry::symlink("out", "/etc"),
+            Entry::fifo("fifo"),
         ]),
     );
     let layer = store.fill(
@@ -39,6 +42,19 @@ pub fn file_getter(store: &Store) {
     assert_eq!(read("/dir/file"), "base");
     fails(getter.open_file(&layer, Path::new("gone")), ErrorKind::Io);
     fails(getter.open_file(&layer, Path::new("missing")), ErrorKind::Io);
+    // Only what lies in the layer is opened: links are not followed, and nothing is above the root.
+    let errno = |path: &str| getter.open_file(&layer, Path::new(path)).unwrap_err().errno();
+    assert_eq!(errno("through"), Some(Errno::ELOOP));
+    assert_eq!(errno("out"), Some(Errno::ELOOP));
+    for path in ["through/file", "out/hostname", "dir/file/x"] {
+        assert!(matches!(errno(path), Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)), "{path}");
+    }
+    for path in ["dir", "/", "dir/.."] {
+        assert_eq!(errno(path), Some(Errno::EISDIR), "{path:?}");
+    }
+    assert_eq!(read("dir/../new"), "layer");
+    fails(getter.open_file(&layer, Path::new("../../etc/hostname")), ErrorKind::PathEscape);
+    fails(getter.open_file(&layer, Path::new("fifo")), ErrorKind::InvalidArgument);
     fails(getter.open_file(&id("missing"), Path::new("new")), ErrorKind::LayerUnknown);
 }
 

@@ -8,6 +8,7 @@ mod crash;
 mod create;
 mod deep;
 mod diff_apply;
+mod differ;
 mod edits;
 mod errors;
 mod exact;
@@ -154,6 +155,9 @@ pub const ALL: &[Case] = &[
     case("copies_share_blocks", Ordinary, copies::share_blocks).only(|it| it.name == "vfs-auto"),
     case("staged_apply_killed", Ordinary, crash::killed_while_filling),
     case("staged_apply_dropped", Ordinary, crash::dropped_before_commit),
+    case("differ", Ordinary, differ::fills),
+    case("differ_root_directory", Ordinary, differ::root_directory),
+    case("differ_leaves_nothing", Ordinary, differ::leaves_nothing),
     case("concurrent_creates", Ordinary, concurrent::creates_of_one_id),
     case("concurrent_mounts", Ordinary, concurrent::mounts_of_one_layer),
     case("several_processes", Ordinary, shared::several_processes).once(),

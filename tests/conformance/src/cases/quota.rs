@@ -15,6 +15,7 @@ use graphdriver_core::{
 use graphdriver_sys::file_attributes::{self, AttributeFlags};
 use nix::sys::statvfs::statvfs;
 
+use super::differ::Pull;
 use crate::backing::Backing;
 use crate::configuration::Driver;
 use crate::store::{Store, fails, id};
@@ -251,7 +252,14 @@ pub fn of_filled_layers(store: &Store) {
     fill(&staged, 12 * MIB).unwrap();
     let existing = limited(store.graph(), "existing", bytes(12 * MIB), None);
     store.apply(&existing, &archive);
-    for layer in [&staged, &existing] {
+    let pulled = id("pulled");
+    let options = CreateOptions { quota: bytes(12 * MIB), ..writable() };
+    let driver = store.graph().driver();
+    let power = driver.staged_apply().expect("a driver with quotas fills layers out of sight");
+    let mut pull = Pull::of(archive.clone());
+    let (layer, _) = power.stage_with(&options, &mut pull, &LayerApplyOptions::default()).unwrap();
+    layer.commit(&pulled).unwrap();
+    for layer in [&staged, &existing, &pulled] {
         let usage = store.graph().usage(layer).unwrap();
         assert!((10 * MIB..11 * MIB).contains(&usage.bytes), "{usage:?}");
         store.edit(layer, |root| {
@@ -264,6 +272,10 @@ pub fn of_filled_layers(store: &Store) {
         let before = store.files();
         let message = fails(fill(&id("small"), 5 * MIB), ErrorKind::NoSpace);
         assert!(message.contains("limited to 5MiB"), "{message}");
+        let options = CreateOptions { quota: bytes(5 * MIB), ..writable() };
+        let staged = power.stage_with(&options, &mut pull, &LayerApplyOptions::default());
+        let message = fails(staged, ErrorKind::NoSpace);
+        assert!(message.contains("limited to 5MiB"), "{message}");
         let empty = limited(store.graph(), "empty", bytes(5 * MIB), None);
         let applied = store.graph().apply(&empty, &mut &*archive, &LayerApplyOptions::default());
         let message = fails(applied, ErrorKind::NoSpace);
@@ -272,7 +284,7 @@ pub fn of_filled_layers(store: &Store) {
         store.remove(&empty);
         store.assert_files(&before);
     }
-    for layer in [staged, existing] {
+    for layer in [staged, existing, pulled] {
         store.remove(&layer);
     }
 }
