@@ -54,7 +54,6 @@ impl Differ for Pull {
             big_data: [("zstd-chunked-manifest".to_owned(), b"{}".to_vec())].into(),
             tar_split: Some(File::open("/proc/self/comm").unwrap()),
             metadata: "pulled".to_owned(),
-            ..DifferOutput::default()
         })
     }
 }
