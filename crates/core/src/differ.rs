@@ -27,7 +27,7 @@ pub trait Differ: fmt::Debug {
 #[derive(Debug, Default)]
 #[doc(alias = "DriverWithDifferOutput")]
 pub struct DifferOutput {
-    /// Entries, and bytes of their contents; the digest of the layer's uncompressed tar, if that is known.
+    /// Entries, and bytes of their contents; digest and size of the layer's uncompressed tar, if that is known.
     #[doc(alias = "UncompressedDigest")]
     pub applied: Applied,
     /// Whether `applied` says how many entries and bytes there are; otherwise they are zero.
