@@ -6,11 +6,14 @@ mod support;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use graphdriver_core::{ErrorKind, Graph, IdMaps, LayerApplyOptions, MountOptions, OpenOptions};
+use graphdriver_archive::IdMap;
+use graphdriver_core::{
+    CreateOptions, DedupHash, ErrorKind, Graph, IdMaps, LayerApplyOptions, MountOptions, OpenOptions,
+};
 use nix::mount::{MsFlags, mount};
 use support::{Store, archive, base, id, names, on, open, write};
 
@@ -180,6 +183,76 @@ fn what_would_write_is_refused() {
     let home = fixture.store.dir().join("theirs/overlay");
     assert_eq!(names(home.join("tempdirs")), [""; 0]);
     assert!(fixture.theirs.exists(&id("child")).unwrap());
+}
+
+/// Everything below, with what changes whenever something is written to it.
+fn fingerprint(dir: &Path) -> Vec<String> {
+    let look = |path: &Path| {
+        let found = path.symlink_metadata().unwrap();
+        let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+        format!("{path:?} {} {times:?}", found.ino())
+    };
+    let mut found = vec![look(dir)];
+    for path in names(dir).into_iter().map(|name| dir.join(name)) {
+        if path.symlink_metadata().unwrap().is_dir() {
+            found.extend(fingerprint(&path));
+        } else {
+            found.push(look(&path));
+        }
+    }
+    found
+}
+
+/// A read-only file system would hide an attempt whose failure does not matter.
+#[test]
+#[ignore = "needs root"]
+fn nothing_is_written_where_it_could_be() {
+    let fixture = Fixture::new();
+    let theirs = fixture.store.dir().join("theirs");
+    // What would be mended, removed or swept in a home of ours.
+    for dir in ["tempdirs/temp-dir-x/layer/diff", "staging/old/dir", "half/work"] {
+        fs::create_dir_all(theirs.join("overlay").join(dir)).unwrap();
+    }
+    fs::write(theirs.join("overlay/tempdirs/lock-x"), "").unwrap();
+    symlink("../gone/diff", theirs.join("overlay/l/DANGLING")).unwrap();
+    let before = fingerprint(&theirs);
+    let ours = open_with(fixture.store.dir(), &theirs);
+    for layer in ["base", "child"].map(id) {
+        assert!(ours.exists(&layer).unwrap());
+        ours.mount(&layer, &MountOptions::default()).unwrap().unmount().unwrap();
+        let maps = vec![IdMap { container_id: 0, host_id: 100_000, size: 1000 }];
+        let id_maps = IdMaps::new(maps.clone(), maps).unwrap();
+        let mounted =
+            ours.mount(&layer, &MountOptions { id_maps: id_maps.clone(), ..MountOptions::default() });
+        mounted.unwrap().unmount().unwrap();
+        ours.usage(&layer).unwrap();
+        ours.metadata(&layer).unwrap();
+        ours.diff_size(&layer, None).unwrap();
+        diff(&ours, layer.as_str(), None);
+        ours.open_file(&layer, Path::new("file")).unwrap();
+        ours.update_layer_id_map(&layer, &IdMaps::default(), &id_maps).unwrap_err();
+        ours.remove(&layer).unwrap_err();
+        ours.apply(&layer, &mut archive(&["new"]).as_slice(), &LayerApplyOptions::default()).unwrap_err();
+        let power = ours.driver().staged_apply().unwrap();
+        let tar = archive(&["new"]);
+        let staged =
+            power.stage(&CreateOptions::on(&layer), &mut tar.as_slice(), &LayerApplyOptions::default());
+        staged.unwrap().commit(&layer).unwrap_err();
+        ours.create(&id("mine"), &CreateOptions::on(&layer)).unwrap();
+        write(&ours, "mine", "file", "copied up");
+        assert!(!diff(&ours, "mine", Some(layer.as_str())).is_empty());
+        ours.create_from_template(&id("copy"), &layer, &base()).unwrap();
+        for mine in ["mine", "copy"] {
+            ours.remove(&id(mine)).unwrap();
+        }
+    }
+    assert_eq!(ours.dedup(&["base", "child"].map(id), DedupHash::Sha256).unwrap(), 0);
+    for repair in [false, true] {
+        assert_eq!(ours.check(repair).unwrap(), []);
+    }
+    ours.cleanup().unwrap();
+    drop(open_with(fixture.store.dir(), &theirs));
+    assert_eq!(fingerprint(&theirs), before);
 }
 
 #[test]

@@ -4,12 +4,14 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use graphdriver_archive::{ApplyOptions, RootDir};
 use graphdriver_core::{
-    CreateOptions, ErrorKind, Graph, LayerApplyOptions, LayerKind, MountOptions, OpenOptions,
+    CreateOptions, DedupHash, Differ, DifferOutput, ErrorKind, Graph, LayerApplyOptions, LayerKind,
+    MountOptions, OpenOptions, Result,
 };
 use nix::mount::{MsFlags, mount};
 use support::{Store, archive, base, id, names, on, open, write};
@@ -155,6 +157,49 @@ fn leftovers_and_lost_links_are_mended_in_both() {
         1,
         "the image's link was made again in its own store"
     );
+}
+
+/// Makes one file, and tells on which file system.
+#[derive(Debug, Default)]
+struct OneFile {
+    device: u64,
+}
+
+impl Differ for OneFile {
+    fn fill(&mut self, directory: &RootDir, _: &ApplyOptions) -> Result<DifferOutput> {
+        self.device = fs::metadata(directory.path()).unwrap().dev();
+        fs::write(directory.path().join("file"), "contents").unwrap();
+        Ok(DifferOutput::default())
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn layers_are_staged_where_they_will_lie() {
+    let fixture = Fixture::new();
+    let graph = fixture.open();
+    let device = |dir: PathBuf| fs::metadata(dir).unwrap().dev();
+    assert_ne!(device(fixture.home()), device(fixture.images()));
+    let power = graph.driver().staged_apply().unwrap();
+    let read_write = CreateOptions { kind: LayerKind::ReadWrite, ..base() };
+    for (layer, create, dir) in
+        [("image", base(), fixture.images()), ("container", read_write, fixture.home())]
+    {
+        let mut differ = OneFile::default();
+        let (staged, _) = power.stage_with(&create, &mut differ, &LayerApplyOptions::default()).unwrap();
+        assert_eq!(differ.device, device(dir.clone()));
+        assert_eq!(names(dir.join("tempdirs")).len(), 2, "a directory and its lock");
+        staged.commit(&id(layer)).unwrap();
+        assert_eq!(fs::read_to_string(dir.join(layer).join("diff/file")).unwrap(), "contents");
+        assert_eq!(names(dir.join("tempdirs")), [""; 0]);
+    }
+    // Equal files on two file systems share nothing, and are no reason to fail.
+    let layers = ["container", "image"].map(id);
+    assert_eq!(graph.dedup(&layers, DedupHash::Sha256).unwrap(), 0);
+    fill(&graph, "upper", &rw("image"), &["own"]);
+    for name in ["file", "own"] {
+        graph.open_file(&id("upper"), Path::new(name)).unwrap();
+    }
 }
 
 #[test]
