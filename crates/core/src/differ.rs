@@ -46,7 +46,8 @@ pub struct DifferOutput {
     pub gids: BTreeSet<u32>,
     /// Data to be kept with the layer by whoever keeps the list of layers, by names.
     pub big_data: BTreeMap<String, Vec<u8>>,
-    /// The records from which the layer's tar can be put together again, as github.com/vbatts/tar-split has them.
+    /// The record from which the layer's tar can be put together again, as github.com/vbatts/tar-split has it, compressed with gzip or not. Drivers with
+    /// [`exact_diffs`](crate::Capabilities::exact_diffs) keep it, if the digest is known and [`LayerApplyOptions::skip_record`](crate::LayerApplyOptions::skip_record) is not set.
     pub tar_split: Option<File>,
     /// Anything else.
     pub metadata: String,

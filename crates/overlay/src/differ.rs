@@ -8,6 +8,7 @@ use graphdriver_core::{
 };
 
 use crate::create::Draft;
+use crate::exact::Kept;
 use crate::fill;
 use crate::home::Home;
 
@@ -30,7 +31,8 @@ pub(crate) fn stage(
     options: &LayerApplyOptions,
 ) -> Result<(Filled, DifferOutput)> {
     let draft = Draft::new(home, create)?;
-    let output = fill(home, &draft, differ, options).map_err(|error| draft.explain(error))?;
+    let (output, kept) = fill(home, &draft, differ, options).map_err(|error| draft.explain(error))?;
+    let draft = draft.with_record(kept);
     Ok((Filled { home: Arc::clone(home), draft, applied: output.applied }, output))
 }
 
@@ -39,7 +41,7 @@ fn fill(
     draft: &Draft,
     differ: &mut dyn Differ,
     options: &LayerApplyOptions,
-) -> Result<DifferOutput> {
+) -> Result<(DifferOutput, Option<Kept>)> {
     let lowers = match draft.parent() {
         Some(parent) => fill::with_parents(&home.stores, parent)?,
         None => Vec::new(),
@@ -48,8 +50,14 @@ fn fill(
     let output = differ
         .fill(&root, &fill::apply_options(home, options, lowers))
         .map_err(|error| home.quotas.explain(error, &root))?;
+    let kept = match (&output.tar_split, output.applied.archive) {
+        (Some(record), Some(archive)) if !options.skip_record => {
+            Kept::adopt(&root, record, archive, &options.id_maps, draft.record())?
+        }
+        _ => None,
+    };
     fill::flush(home, &root)?;
-    Ok(output)
+    Ok((output, kept))
 }
 
 impl StagedLayer for Filled {

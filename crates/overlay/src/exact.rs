@@ -3,13 +3,13 @@
 //! Filling a layer keeps a record in the format of tar-split: where containers/storage looks for it when the layer lies in one of its stores, beside the layer otherwise. Records that
 //! containers/storage wrote are used, too; which archive they are of is in its list of layers.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graphdriver_archive::tar_split::{LayerLook, Record, Recorded};
+use graphdriver_archive::tar_split::{LayerLook, Record, Recorded, annotate, seal};
 use graphdriver_archive::{self as archive, ApplyOptions, ArchiveDigest, RootDir};
 use graphdriver_core::{
     Applied, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerDiff, LayerId, Result, sync_dir,
@@ -26,6 +26,8 @@ use crate::lowers;
 const GO_LAYERS: &str = "overlay-layers";
 const GO_LIST: &str = "layers.json";
 const GO_SUFFIX: &str = ".tar-split.gz";
+/// The end of the name of a record that is not whole yet.
+const NEW_SUFFIX: &str = ".new";
 /// Largest list that is read; one of this size has some hundred thousand layers.
 const MAX_LIST_BYTES: u64 = 256 << 20;
 /// As containers/storage has it: a record tells the names of files that not everybody may see.
@@ -60,7 +62,10 @@ pub(crate) fn diff(
 /// A record that is complete, at a place where nobody looks for it.
 #[derive(Debug)]
 pub(crate) struct Kept {
+    file: File,
     path: PathBuf,
+    /// The layer's directory.
+    root: RootDir,
 }
 
 impl Kept {
@@ -78,9 +83,7 @@ impl Kept {
         if options.skip_record {
             return Ok((archive::apply(root, tar, unpacking)?, None));
         }
-        let failed = |call| move |error| (call, error);
-        let opened = File::options().read(true).write(true).create_new(true).mode(MODE).open(&path);
-        let file = opened.map_err(|error| Error::io("open", &path, error))?;
+        let file = new_record(&path)?;
         let written = file.try_clone().map_err(|error| Error::io("dup", &path, error))?;
         let (applied, recorded) = archive::apply_recorded(root, tar, unpacking, written)?;
         if let Recorded::NotExact(reason) = recorded {
@@ -88,19 +91,45 @@ impl Kept {
             fs::remove_file(&path).map_err(|error| Error::io("unlink", &path, error))?;
             return Ok((applied, None));
         }
-        let sealed = file.sync_all().map_err(failed("fsync")).and_then(|()| {
-            // Asked first: then the kernel gives the change a finer time (Linux 6.13), later than any before.
-            file.metadata().map_err(failed("fstat"))?;
-            file.set_permissions(Permissions::from_mode(MODE)).map_err(failed("fchmod"))
-        });
-        sealed.map_err(|(call, error)| Error::io(call, &path, error))?;
-        Ok((applied, Some(Self { path })))
+        let kept = Self { file, path, root: root.clone() };
+        kept.seal()?;
+        Ok((applied, Some(kept)))
+    }
+
+    /// Keeps, as `path`, a record that came with the layer in `root` from elsewhere.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`. What is no record is left out.
+    pub(crate) fn adopt(
+        root: &RootDir,
+        record: &File,
+        archive: ArchiveDigest,
+        id_maps: &IdMaps,
+        path: PathBuf,
+    ) -> Result<Option<Self>> {
+        let file = new_record(&path)?;
+        match annotate(record, archive, id_maps, &file) {
+            Ok(()) => {}
+            Err(error) if error.kind() == archive::ErrorKind::InvalidArchive => {
+                tracing::warn!(%error, "the record that came with a layer is of no use");
+                fs::remove_file(&path).map_err(|error| Error::io("unlink", &path, error))?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let kept = Self { file, path, root: root.clone() };
+        kept.seal()?;
+        Ok(Some(kept))
     }
 
     /// Gives the record its place for the layer `id` of `store`, of which `layer` is or becomes the directory.
     pub(crate) fn place(&mut self, store: &Path, layer: &Path, id: &LayerId) -> Result<()> {
         let place = place(store, layer, id);
-        fs::rename(&self.path, &place).map_err(|error| Error::io("rename", &place, error))?;
+        match fs::rename(&self.path, &place) {
+            // The home is a mount of its own, as containers/storage makes it, and its list of layers is outside.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => self.copy_to(&place)?,
+            renamed => renamed.map_err(|error| Error::io("rename", &place, error))?,
+        }
         if let Some(dir) = place.parent() {
             File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir)?;
         }
@@ -108,17 +137,60 @@ impl Kept {
         Ok(())
     }
 
-    /// The layer has been renamed: that was the last change before the record, too.
+    /// The layer's directory has been renamed: that was no change of the layer.
     pub(crate) fn renew(&self) {
-        if let Err(error) = fs::set_permissions(&self.path, Permissions::from_mode(MODE)) {
-            tracing::debug!(path = ?self.path, %error, "the time of a record stays");
+        if let Err(error) = seal(&self.file, &self.root) {
+            tracing::debug!(path = ?self.path, %error, "the layer will be compared with its archive");
         }
+    }
+
+    fn copy_to(&mut self, place: &Path) -> Result<()> {
+        let new = new_name(place);
+        // Of a process that was killed here.
+        remove_if_there(&new).map_err(|error| Error::io("unlink", &new, error))?;
+        let mut file = new_record(&new)?;
+        let copied = self.file.rewind().and_then(|()| io::copy(&mut self.file, &mut file));
+        copied.map_err(|error| Error::io("copy", &new, error))?;
+        let copy = Self { file, path: new, root: self.root.clone() };
+        let placed = copy
+            .seal()
+            .and_then(|()| fs::rename(&copy.path, place).map_err(|error| Error::io("rename", place, error)));
+        if placed.is_err() {
+            let _ = fs::remove_file(&copy.path);
+        }
+        placed?;
+        *self = copy;
+        Ok(())
+    }
+
+    fn seal(&self) -> Result<()> {
+        seal(&self.file, &self.root)?;
+        self.file.sync_all().map_err(|error| Error::io("fsync", &self.path, error))
+    }
+}
+
+fn new_record(path: &Path) -> Result<File> {
+    let opened = File::options().read(true).write(true).create_new(true).mode(MODE).open(path);
+    opened.map_err(|error| Error::io("open", path, error))
+}
+
+fn new_name(place: &Path) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(NEW_SUFFIX);
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
 /// Removes the record of a layer that is gone, where it does not go with the layer's directory.
 pub(crate) fn remove(store: &Path, layer: &LayerDir) {
     let place = place(store, layer.path(), layer.id());
+    let _ = fs::remove_file(new_name(&place));
     match fs::remove_file(&place) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             tracing::warn!(path = ?place, %error, "the record of a removed layer's archive stays");

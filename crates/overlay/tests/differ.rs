@@ -4,17 +4,18 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use graphdriver_archive::{ApplyOptions, RootDir};
+use graphdriver_archive::tar_split::Recorded;
+use graphdriver_archive::{ApplyOptions, RootDir, apply_recorded};
 use graphdriver_core::{
-    Differ, DifferOutput, Error, ErrorKind, Graph, LayerApplyOptions, MountOptions, Result,
+    Differ, DifferOutput, Error, ErrorKind, Graph, IdMaps, LayerApplyOptions, MountOptions, Result,
 };
 use graphdriver_sys::ofd_lock::{LockKind, try_lock};
-use support::{Store, base, id, names, on, write};
+use support::{Store, archive, base, id, names, on, write};
 
 const TOC: &str = "sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b";
 
@@ -85,6 +86,47 @@ fn nothing_remains_of_what_is_not_committed() {
     assert_eq!(missing.unwrap_err().kind(), ErrorKind::ParentUnknown);
     assert_eq!(names(store.home().join("tempdirs")), [""; 0]);
     assert_eq!(fs::metadata(store.home().join("base/diff/file")).unwrap().nlink(), 1);
+}
+
+/// Unpacks an archive by the archive crate, and hands on the record that it wrote.
+#[derive(Debug)]
+struct Unpacking {
+    archive: Vec<u8>,
+    gives_digest: bool,
+}
+
+impl Differ for Unpacking {
+    fn fill(&mut self, directory: &RootDir, options: &ApplyOptions) -> Result<DifferOutput> {
+        let record = tempfile::tempfile().unwrap();
+        let (mut applied, recorded) =
+            apply_recorded(directory, &mut self.archive.as_slice(), options, record.try_clone().unwrap())?;
+        assert_eq!(recorded, Recorded::Exact);
+        if !self.gives_digest {
+            applied.archive = None;
+        }
+        Ok(DifferOutput { applied, is_size_known: true, tar_split: Some(record), ..DifferOutput::default() })
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_record_of_the_archive_is_kept() {
+    let store = Store::new();
+    let graph = store.open();
+    let mut bytes = archive(&["z", "dir/", "dir/a"]);
+    bytes.resize(bytes.len() + 5000, 0);
+    let power = graph.driver().staged_apply().unwrap();
+    for (layer, gives_digest, skip_record) in
+        [("with", true, false), ("without", true, true), ("unknown", false, false)]
+    {
+        let mut differ = Unpacking { archive: bytes.clone(), gives_digest };
+        let options = LayerApplyOptions { skip_record, ..LayerApplyOptions::default() };
+        power.stage_with(&base(), &mut differ, &options).unwrap().0.commit(&id(layer)).unwrap();
+        let mut diff = Vec::new();
+        graph.diff(&id(layer), None, &IdMaps::default()).unwrap().read_to_end(&mut diff).unwrap();
+        assert_eq!(diff == bytes, layer == "with", "{layer}");
+        assert_eq!(store.home().join(layer).join("tar-split.gz").exists(), layer == "with");
+    }
 }
 
 /// What containers/storage makes first of a partial pull, `seconds` ago.

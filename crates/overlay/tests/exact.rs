@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use graphdriver_core::{Graph, IdMap, IdMaps, LayerApplyOptions, LayerId, MountOptions};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use support::{Store, archive, base, id, names, on};
 
 fn try_diff(
@@ -115,6 +116,54 @@ fn a_copied_home_gives_back_the_same() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_copied_home_does_not_take_back_changes() {
+    let (store, copy) = (Store::new(), Store::new());
+    let (graph, bytes) = filled(&store);
+    fs::set_permissions(store.home().join("base/diff/z"), Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(store.home().join("child/diff/dir/b")).unwrap();
+    drop(graph);
+    fs::remove_dir(copy.home()).ok();
+    // The record comes after the layer, as it would be if it were newer.
+    for layer in ["base", "child"] {
+        fs::create_dir_all(copy.home().join(layer)).unwrap();
+        for name in ["link", "lower", "work", "merged", "empty", "diff", "tar-split.gz"] {
+            let from = store.home().join(layer).join(name);
+            if from.exists() {
+                let status = Command::new("cp").arg("-a").args([from, copy.home().join(layer)]).status();
+                assert!(status.unwrap().success());
+            }
+        }
+    }
+    Command::new("cp").arg("-a").args([store.home().join("l"), copy.home()]).status().unwrap();
+    for store in [&store, &copy] {
+        let graph = store.open();
+        let base_diff = diff(&graph, "base", None);
+        assert!(base_diff != bytes);
+        let mut entries = tar::Archive::new(base_diff.as_slice());
+        let modes: Vec<_> =
+            entries.entries().unwrap().map(|entry| entry.unwrap().header().mode().unwrap()).collect();
+        assert!(modes.contains(&0o600), "{modes:?}");
+        assert!(diff(&graph, "child", Some(&id("base"))) != bytes);
+    }
+}
+
+/// What relabelling, or a change of owners that is taken back, does to a home: every inode has changed, the record last.
+#[test]
+#[ignore = "needs root"]
+fn a_home_that_is_gone_over_does_not_take_back_changes() {
+    let store = Store::new();
+    let (graph, bytes) = filled(&store);
+    fs::set_permissions(store.home().join("child/diff/z"), Permissions::from_mode(0o600)).unwrap();
+    for name in ["diff", "tar-split.gz"] {
+        let path = store.home().join("child").join(name);
+        assert!(Command::new("chown").args(["-hR", "0:0"]).arg(path).status().unwrap().success());
+    }
+    assert!(diff(&graph, "child", Some(&id("base"))) != bytes);
+    assert!(diff(&graph, "base", None) == bytes);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn other_id_maps_make_another_archive() {
     let store = Store::new();
     let graph = store.open();
@@ -182,4 +231,35 @@ fn a_store_of_containers_storage_has_its_records_in_their_place() {
     fs::copy(go.join("base.tar-split.gz"), go.join("child.tar-split.gz")).unwrap();
     graph.create(&id("child"), &on("base")).unwrap();
     assert!(diff(&graph, "child", Some(&id("base"))) != bytes);
+}
+
+/// As containers/storage leaves it: the home is mounted on itself, its list of layers is outside.
+#[test]
+#[ignore = "needs root"]
+fn a_home_that_is_a_mount_has_its_records_in_their_place() {
+    let store = Store::new();
+    let go = store.root().join("overlay-layers");
+    fs::create_dir(&go).unwrap();
+    fs::write(go.join("layers.json"), "[]").unwrap();
+    fs::write(go.join("base.tar-split.gz.new"), "of a killed process").unwrap();
+    fs::create_dir_all(store.home()).unwrap();
+    mount(Some(&store.home()), &store.home(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let (graph, bytes) = filled(&store);
+    assert_eq!(names(&go), ["base.tar-split.gz", "child.tar-split.gz", "layers.json"]);
+    let results = [diff(&graph, "base", None), diff(&graph, "child", Some(&id("base")))];
+    drop(graph);
+    umount2(&store.home(), MntFlags::MNT_DETACH).unwrap();
+    assert!(results.iter().all(|result| *result == bytes));
+}
+
+/// `index=on` marks the directory with every writable mount.
+#[test]
+#[ignore = "needs root"]
+fn a_mark_of_the_kernel_is_no_change() {
+    let store = Store::new();
+    let bytes = odd_archive();
+    let graph = store.try_open_as(&["overlay.mountopt=index=on"]).unwrap();
+    graph.create_filled(&id("base"), &base(), &mut bytes.as_slice(), &LayerApplyOptions::default()).unwrap();
+    graph.mount(&id("base"), &MountOptions::default()).unwrap().unmount().unwrap();
+    assert!(diff(&graph, "base", None) == bytes);
 }

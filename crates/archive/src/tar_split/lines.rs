@@ -65,7 +65,8 @@ pub(super) fn invalid(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArchive, "read tar-split record").detail(detail)
 }
 
-fn unreadable(error: io::Error) -> Error {
+/// A failure to read, or what is no gzip.
+pub(super) fn unreadable(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
             invalid("not gzip, or cut off").source(error)

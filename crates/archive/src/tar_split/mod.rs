@@ -10,11 +10,14 @@
 //! | `note` | what is noted beyond tar-split? |
 //! | `record` | which lines does an archive make? |
 //! | `tape` | on which thread? |
+//! | `seal` | since when is the layer known? |
+//! | `annotate` | a record that somebody else has written |
 //! | `lines` | the lines of a record, read |
 //! | `headers` | the entries that its segments describe |
 //! | `verify` | is the layer as the archive made it? |
 //! | `assemble` | the archive again |
 
+mod annotate;
 mod assemble;
 mod headers;
 mod line;
@@ -22,13 +25,16 @@ mod lines;
 mod names;
 mod note;
 pub(crate) mod record;
+mod seal;
 pub(crate) mod tape;
 mod verify;
 
 use std::fs::File;
 use std::path::PathBuf;
 
+pub use annotate::annotate;
 pub use assemble::Assembly;
+pub use seal::seal;
 pub use verify::LayerLook;
 
 use self::line::Line;
@@ -112,13 +118,15 @@ impl Record {
 
     /// Whether the layer in `root` is what the archive made, and nobody has changed it since.
     ///
-    /// What was last changed (`st_ctime`, which no program can set) before the record was put in its place is as it was then. All else is compared with the
+    /// What was last changed (`st_ctime`, which no program can set) before the record was [sealed](seal) is as it was then. All else is compared with the
     /// archive's headers, contents by their checksums; so a copy of a whole store costs reading, and is recognized. In doubt the answer is no.
+    ///
+    /// Of records that other programs wrote, the time of the last writing (`st_mtime`) counts as that of the seal.
     ///
     /// # Errors
     /// `InvalidArchive` for a malformed record; the kind of a failed system call.
     pub fn matches(&self, root: &RootDir, look: &LayerLook<'_>) -> Result<bool> {
-        verify::matches(&self.file, root, look)
+        verify::matches(&self.file, self.note.as_ref(), root, look)
     }
 
     /// The archive again, with contents from the layer in `root`; `archive` is what must come out.

@@ -7,8 +7,11 @@ use crate::id_map::{IdMap, IdMaps};
 
 /// Where the extra field's contents begin in a gzip file without name or comment before them.
 pub(super) const OFFSET: u64 = 12;
-/// Bytes of the extra field: subfield id, length, version, size, two digests.
-pub(super) const BYTES: usize = 4 + 1 + 8 + 32 + 32;
+/// Bytes of the extra field: subfield id, length, version, size, three digests.
+pub(super) const BYTES: usize = 4 + 1 + 8 + 3 * 32;
+/// Where the origin is in such a file, and its size.
+pub(super) const ORIGIN_OFFSET: u64 = OFFSET + 4 + 1 + 8 + 2 * 32;
+pub(super) const ORIGIN_BYTES: usize = 32;
 
 const ID: [u8; 2] = *b"GD";
 const VERSION: u8 = 1;
@@ -19,6 +22,8 @@ pub(super) struct Note {
     pub(super) archive: ArchiveDigest,
     /// A digest of the maps.
     pub(super) maps: [u8; 32],
+    /// Which two inodes the record and the layer's directory are; zeros until it has its place.
+    pub(super) origin: [u8; ORIGIN_BYTES],
 }
 
 impl Note {
@@ -28,7 +33,7 @@ impl Note {
         let mut rest = extra.as_mut_slice();
         let length = u16::try_from(BYTES - 4).unwrap_or(u16::MAX).to_le_bytes();
         let bytes = self.archive.bytes.to_le_bytes();
-        for part in [&ID[..], &length, &[VERSION], &bytes, &self.archive.sha256, &self.maps] {
+        for part in [&ID[..], &length, &[VERSION], &bytes, &self.archive.sha256, &self.maps, &self.origin] {
             let (place, after) = rest.split_at_mut(part.len());
             place.copy_from_slice(part);
             rest = after;
@@ -53,9 +58,10 @@ impl Note {
         let (version, rest) = field.split_first()?;
         let (bytes, rest) = rest.split_first_chunk()?;
         let (sha256, rest) = rest.split_first_chunk()?;
-        let maps = rest.first_chunk()?;
+        let (maps, rest) = rest.split_first_chunk()?;
+        let origin = rest.first_chunk()?;
         let archive = ArchiveDigest { sha256: *sha256, bytes: u64::from_le_bytes(*bytes) };
-        (*version == VERSION).then_some(Self { archive, maps: *maps })
+        (*version == VERSION).then_some(Self { archive, maps: *maps, origin: *origin })
     }
 }
 
@@ -78,12 +84,18 @@ mod tests {
     use super::*;
 
     fn note() -> Note {
-        Note { archive: ArchiveDigest { sha256: [1; 32], bytes: 0x0102_0304 }, maps: [2; 32] }
+        Note {
+            archive: ArchiveDigest { sha256: [1; 32], bytes: 0x0102_0304 },
+            maps: [2; 32],
+            origin: [3; 32],
+        }
     }
 
     #[test]
     fn is_found_among_other_fields() {
         let other = [b'X', b'Y', 2, 0, 9, 9];
+        let origin = usize::try_from(ORIGIN_OFFSET - OFFSET).unwrap();
+        assert_eq!(note().to_extra()[origin..], note().origin);
         assert_eq!(Note::from_extra(&note().to_extra()), Some(note()));
         assert_eq!(Note::from_extra(&[&other[..], &note().to_extra()].concat()), Some(note()));
         for extra in [&[][..], &other, b"GD", &[b'G', b'D', 1, 0, 1], &note().to_extra()[..40]] {

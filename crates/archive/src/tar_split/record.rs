@@ -255,7 +255,7 @@ impl Lines {
 
     fn finish(self, archive: ArchiveDigest) -> io::Result<()> {
         let file = self.gzip.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let note = Note { archive, maps: self.maps };
+        let note = Note { archive, maps: self.maps, origin: [0; note::ORIGIN_BYTES] };
         file.write_all_at(&note.to_extra(), note::OFFSET)
     }
 }

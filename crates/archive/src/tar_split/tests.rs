@@ -40,6 +40,9 @@ impl Layer {
         let (applied, recorded) = apply_recorded(&root, &mut &archive[..], &options, file).unwrap();
         let digest = ArchiveDigest { sha256: Sha256::digest(&archive).into(), bytes: archive.len() as u64 };
         assert_eq!(applied.archive, Some(digest));
+        if recorded == Recorded::Exact {
+            seal(&File::options().read(true).write(true).open(&aside).unwrap(), &root).unwrap();
+        }
         fs::rename(aside, temp_dir.path().join(RECORD)).unwrap();
         Self { temp_dir, archive, recorded }
     }
@@ -61,6 +64,25 @@ impl Layer {
         let look =
             LayerLook { lowers: &[], whiteouts: whiteouts(), id_maps: &id_maps, in_user_namespace: false };
         self.record().matches(&self.root(), &look).unwrap()
+    }
+
+    /// What `cp -a` makes of the store: all times of change are new, that of the record is the latest, and the time of its last writing is the old one.
+    fn copied(&self) -> Self {
+        let temp_dir = tempfile::tempdir().unwrap();
+        for name in ["diff", RECORD] {
+            let from = self.temp_dir.path().join(name);
+            let status = Command::new("cp").arg("-a").arg(from).arg(temp_dir.path()).status();
+            assert!(status.unwrap().success());
+        }
+        Self { temp_dir, archive: self.archive.clone(), recorded: self.recorded.clone() }
+    }
+
+    /// What `cp -r` makes of the record: its time of last writing is new, too.
+    fn written_anew(&self) {
+        let record = self.temp_dir.path().join(RECORD);
+        let contents = fs::read(&record).unwrap();
+        fs::remove_file(&record).unwrap();
+        fs::write(&record, contents).unwrap();
     }
 
     /// Makes everything suspect, by changes that change nothing.
@@ -310,7 +332,7 @@ fn edited() -> Layer {
 #[test]
 fn changes_of_a_layer_are_noticed() {
     type Edit = fn(&Layer);
-    let edits: [(&str, Edit); 14] = [
+    let edits: [(&str, Edit); 15] = [
         ("contents, with the time put back", |layer| {
             let mtime = layer.path("d/a").metadata().unwrap().modified().unwrap();
             let mut file = File::options().write(true).open(layer.path("d/a")).unwrap();
@@ -324,6 +346,10 @@ fn changes_of_a_layer_are_noticed() {
         ("time", |layer| {
             let later = std::time::SystemTime::now();
             File::open(layer.path("e")).unwrap().set_modified(later).unwrap();
+        }),
+        ("time of an implied directory", |layer| {
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+            File::open(layer.path("implied")).unwrap().set_modified(later).unwrap();
         }),
         ("attribute added", |layer| set_xattr(layer, "e", "user.b", "1")),
         ("attribute changed", |layer| set_xattr(layer, "e", "user.a", "2")),
@@ -353,7 +379,83 @@ fn changes_of_a_layer_are_noticed() {
         assert!(!layer.matches(), "{name}");
         layer.touch();
         assert!(!layer.matches(), "{name}, everything suspect");
+        touch(&layer.temp_dir.path().join(RECORD));
+        assert!(!layer.matches(), "{name}, the record changed last");
+        // Of directories without an entry the archive does not know when they were last changed.
+        if name != "time of an implied directory" {
+            assert!(!layer.copied().matches(), "{name}, copied");
+            layer.written_anew();
+            assert!(!layer.matches(), "{name}, the record written last");
+        }
     }
+}
+
+/// Their parent lists the same names, and what is in them was not changed.
+#[test]
+fn exchanged_directories_are_noticed() {
+    let archive = |first: &str, second: &str| {
+        Tar::default()
+            .dir("a/")
+            .dir("a/d/")
+            .file("a/d/x", b"1")
+            .header(b'0', first.as_bytes(), 1, |it| it.set_mode(0o600))
+            .data(b"1")
+            .dir("b/")
+            .dir("b/d/")
+            .file("b/d/x", b"2")
+            .file(second, b"1")
+            .end(1024)
+    };
+    for (one, other) in [("a", "b"), ("a/d", "b/d"), ("a/d/x", "b/d/x"), ("a/y", "b/y")] {
+        let layer = Layer::new(archive("a/y", "b/y"));
+        for (from, to) in [(one, "aside"), (other, one), ("aside", other)] {
+            fs::rename(layer.path(from), layer.path(to)).unwrap();
+        }
+        let mtime = std::time::UNIX_EPOCH + std::time::Duration::from_secs(MTIME);
+        for dir in ["a", "b", "a/d", "b/d"] {
+            File::open(layer.path(dir)).unwrap().set_modified(mtime).unwrap();
+        }
+        assert!(!layer.matches(), "{one}, {other}");
+    }
+    // The whole layer in the place of another.
+    let (one, other) = (Layer::new(archive("a/y", "b/y")), Layer::new(archive("b/y", "a/y")));
+    fs::rename(one.path(""), one.temp_dir.path().join("own")).unwrap();
+    fs::rename(other.path(""), one.path("")).unwrap();
+    assert!(!one.matches());
+}
+
+/// As one that Go's programs have written: the note is cut out.
+#[test]
+fn records_without_a_note_know_the_layer_by_the_time_of_their_writing() {
+    let layer = edited();
+    let record = layer.temp_dir.path().join(RECORD);
+    let mut text = Vec::new();
+    flate2::read::MultiGzDecoder::new(File::open(&record).unwrap()).read_to_end(&mut text).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&text).unwrap();
+    fs::write(&record, gzip.finish().unwrap()).unwrap();
+    assert_eq!(layer.record().archive(), None);
+    assert!(layer.matches());
+    assert!(layer.copied().matches());
+    // Sealing it again: as if it came from a differ.
+    let digest =
+        ArchiveDigest { sha256: Sha256::digest(&layer.archive).into(), bytes: layer.archive.len() as u64 };
+    for from in [text.as_slice(), &fs::read(&record).unwrap()] {
+        let (mut raw, sealed) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        raw.write_all(from).unwrap();
+        annotate(&raw, digest, &IdMaps::default(), &sealed).unwrap();
+        seal(&sealed, &layer.root()).unwrap();
+        let annotated = Record::open(sealed).unwrap();
+        assert_eq!(annotated.archive(), Some(digest));
+        assert_eq!(annotated.was_applied_with(&IdMaps::default()), Some(true));
+        let mut assembled = Vec::new();
+        annotated.assemble(&layer.root(), digest).unwrap().read_to_end(&mut assembled).unwrap();
+        assert!(assembled == layer.archive);
+    }
+    fs::set_permissions(layer.path("e"), Permissions::from_mode(0o600)).unwrap();
+    touch(&record);
+    assert!(!layer.matches());
+    assert!(!layer.copied().matches());
 }
 
 fn set_xattr(layer: &Layer, path: &str, name: &str, value: &str) {

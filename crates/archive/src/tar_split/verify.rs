@@ -1,8 +1,8 @@
 //! Whether a layer is still what its archive made.
 //!
-//! Whatever is done to a file or in a directory changes its `st_ctime`, which only the kernel sets. So when all of a layer was last changed before its record got its name,
-//! nothing has been changed since. What is not older (a copy of the whole store, or a change within the same tick of the clock) is suspect, and is compared
-//! with the archive.
+//! Whatever is done to a file or in a directory changes its `st_ctime`, which only the kernel sets. So when all of a layer was last changed before its record was sealed,
+//! nothing has been changed since. What is not older is suspect, and is compared with the archive; so is what is in a suspect directory, which may have been moved
+//! there as a whole, and everything when the record or the layer's directory is not the one that was sealed, as in a copy of the store.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -18,7 +18,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fstat, major, minor};
 
 use super::headers::{Described, Headers};
+use super::note::Note;
 use super::record::CRC;
+use super::seal::{self, Moment, changed};
 use crate::apply::WhiteoutMode;
 use crate::apply::lowers;
 use crate::apply::metadata::Metadata;
@@ -46,9 +48,14 @@ pub struct LayerLook<'a> {
     pub in_user_namespace: bool,
 }
 
-pub(super) fn matches(record: &File, root: &RootDir, look: &LayerLook<'_>) -> Result<bool> {
-    let stat = fstat(record).map_err(|errno| Error::syscall("fstat", root.path(), errno))?;
-    let suspects = Suspects::find(root, changed(&stat))?;
+pub(super) fn matches(
+    record: &File,
+    note: Option<&Note>,
+    root: &RootDir,
+    look: &LayerLook<'_>,
+) -> Result<bool> {
+    let known = Known::new(record, note, root)?;
+    let suspects = Suspects::find(root, known)?;
     if suspects.files.is_empty() {
         return Ok(true);
     }
@@ -59,6 +66,7 @@ pub(super) fn matches(record: &File, root: &RootDir, look: &LayerLook<'_>) -> Re
         root,
         look,
         xattrs,
+        known,
         suspects,
         expected: HashSet::new(),
         missing: HashSet::new(),
@@ -67,9 +75,34 @@ pub(super) fn matches(record: &File, root: &RootDir, look: &LayerLook<'_>) -> Re
     comparison.run(record)
 }
 
-/// When the inode was last changed.
-fn changed(stat: &FileStat) -> (i64, i64) {
-    (stat.st_ctime, stat.st_ctime_nsec)
+/// What is known without looking at files.
+#[derive(Clone, Copy)]
+enum Known {
+    /// Nothing: record and layer were copied.
+    Nothing,
+    /// The layer up to this moment, by a record without a note of where it was sealed.
+    Until(Moment),
+    /// The layer up to this moment, and that the root is the directory that it was.
+    RootUntil(Moment),
+}
+
+impl Known {
+    fn new(record: &File, note: Option<&Note>, root: &RootDir) -> Result<Self> {
+        let written = seal::written(record)?;
+        Ok(match note {
+            None => Self::Until(written),
+            Some(note) if note.origin == seal::origin(record, root)? => Self::RootUntil(written),
+            Some(_) => Self::Nothing,
+        })
+    }
+
+    /// Whether something with this time is as it was.
+    fn has(self, moment: Moment) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Until(written) | Self::RootUntil(written) => moment < written,
+        }
+    }
 }
 
 /// What may have been changed, by paths relative to the root.
@@ -87,17 +120,20 @@ struct Suspect {
 }
 
 impl Suspects {
-    fn find(root: &RootDir, recorded: (i64, i64)) -> Result<Self> {
+    fn find(root: &RootDir, known: Known) -> Result<Self> {
         let mut suspects = Self { files: HashMap::new(), listed: HashSet::new() };
         let stat = fstat(root).map_err(|errno| Error::syscall("fstat", root.path(), errno))?;
-        if changed(&stat) >= recorded {
+        if !known.has(changed(&stat)) {
             suspects.files.insert(Vec::new(), Suspect { is_dir: true, is_same: None });
         }
         visit_tree(root, |Visited { path, stat, .. }| {
-            if !suspects.files.is_empty() && suspects.files.contains_key(parent(path)) {
+            let parent = parent(path);
+            let is_listed = !suspects.files.is_empty() && suspects.files.contains_key(parent);
+            if is_listed {
                 suspects.listed.insert(path.clone());
             }
-            if changed(stat) >= recorded {
+            let may_have_moved = is_listed && !(parent.is_empty() && matches!(known, Known::RootUntil(_)));
+            if may_have_moved || !known.has(changed(stat)) {
                 let is_dir = FileType::from_mode(stat.st_mode).is_dir();
                 suspects.files.insert(path.clone(), Suspect { is_dir, is_same: None });
             }
@@ -116,6 +152,7 @@ struct Comparison<'a> {
     root: &'a RootDir,
     look: &'a LayerLook<'a>,
     xattrs: OverlayXattrs,
+    known: Known,
     suspects: Suspects,
     /// What the archive put into suspect directories.
     expected: HashSet<Vec<u8>>,
@@ -129,9 +166,13 @@ impl Comparison<'_> {
     fn run(mut self, record: File) -> Result<bool> {
         let mut headers = Headers::new(record)?;
         while let Some(described) = headers.next()? {
-            self.entry(&described)?;
+            if !self.entry(&described)? {
+                tracing::debug!(layer = ?self.root.path(), name = ?as_path(&described.entry.name), "no longer there");
+                return Ok(false);
+            }
         }
-        if self.expected != self.suspects.listed || !self.missing.is_subset(&self.expected) {
+        if self.expected.len() != self.suspects.listed.len() || !self.missing.is_subset(&self.expected) {
+            tracing::debug!(layer = ?self.root.path(), "something was added");
             return Ok(false);
         }
         for (path, suspect) in &self.suspects.files {
@@ -149,56 +190,75 @@ impl Comparison<'_> {
         Ok(true)
     }
 
-    fn entry(&mut self, described: &Described) -> Result<()> {
+    /// Holds the suspects against an entry; `false` when something of it is not there.
+    fn entry(&mut self, described: &Described) -> Result<bool> {
         let entry = &described.entry;
         let path = clean_name(&entry.name)?;
         match Role::of(&path, entry.kind, self.look.whiteouts)? {
             Role::File => {
                 let is_device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
                 if is_device && self.look.in_user_namespace {
-                    return Ok(());
+                    return Ok(true);
                 }
-                self.expect(&path);
-                self.compare(described, &path)
+                if !self.expect(&path) {
+                    return Ok(false);
+                }
+                self.compare(described, &path)?;
             }
-            Role::Root => self.compare(described, &path),
-            Role::Whiteout(hidden) => self.whiteout(&hidden),
+            Role::Root => self.compare(described, &path)?,
+            Role::Whiteout(hidden) => return self.whiteout(&hidden),
             Role::Opaque(directory) => {
-                self.opaque.insert(directory.as_os_str().as_bytes().to_vec());
-                Ok(())
+                let path = directory.as_os_str().as_bytes();
+                if self.suspects.files.contains_key(path) {
+                    self.opaque.insert(path.to_vec());
+                }
             }
-            Role::AufsLink(_) | Role::Skip => Ok(()),
+            Role::AufsLink(_) | Role::Skip => {}
         }
+        Ok(true)
     }
 
-    /// `path` and the directories that it is in came with the archive.
-    fn expect(&mut self, path: &Path) {
+    /// `path` and the directories that it is in came with the archive; `false` when one is gone. So no more is kept in memory than the layer has files,
+    /// whatever a record says.
+    fn expect(&mut self, path: &Path) -> bool {
         for path in path.ancestors() {
             let path = path.as_os_str().as_bytes();
-            if !path.is_empty() && self.suspects.files.contains_key(parent(path)) {
+            if path.is_empty() || !self.suspects.files.contains_key(parent(path)) {
+                continue;
+            }
+            if !self.suspects.listed.contains(path) {
+                return false;
+            }
+            if !self.expected.contains(path) {
                 self.expected.insert(path.to_vec());
             }
         }
+        true
     }
 
-    fn whiteout(&mut self, hidden: &Path) -> Result<()> {
+    fn whiteout(&mut self, hidden: &Path) -> Result<bool> {
         let path = hidden.as_os_str().as_bytes();
         if !self.suspects.files.contains_key(path) && !self.suspects.files.contains_key(parent(path)) {
-            return Ok(());
+            return Ok(true);
         }
         let on_disk = self.root.lstat(hidden)?;
         let is_device =
             |stat: FileStat| FileType::from_mode(stat.st_mode) == FileType::CharDevice && stat.st_rdev == 0;
         if on_disk.is_some_and(is_device) {
-            self.expect(hidden);
+            if !self.expect(hidden) {
+                return Ok(false);
+            }
             if let Some(suspect) = self.suspects.files.get_mut(path) {
                 suspect.is_same = Some(true);
             }
         } else if self.look.lowers.is_empty() || lowers::show(self.look.lowers, hidden, self.look.whiteouts)?
         {
+            if on_disk.is_none() {
+                return Ok(false);
+            }
             self.missing.insert(path.to_vec());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Compares the file at `path` with its entry, if it is suspect.
@@ -257,12 +317,17 @@ impl Comparison<'_> {
         let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
         let mode = Some(stat.st_mode & 0o7777);
         match lowers::directory(self.look.lowers, path, self.look.whiteouts)? {
-            Some(Metadata { owner: below, mode: mode_below, xattrs: xattrs_below, .. }) => {
-                Ok((Some(owner), mode, xattrs) == (below, mode_below, portable(&xattrs_below)))
+            Some(Metadata { owner: below, mode: mode_below, xattrs: xattrs_below, times, .. }) => {
+                let times_below = times.map(|times| (times.mtime.tv_sec(), times.mtime.tv_nsec()));
+                Ok((Some(owner), mode, xattrs) == (below, mode_below, portable(&xattrs_below))
+                    && times_below.is_none_or(|mtime| mtime == (stat.st_mtime, stat.st_mtime_nsec)))
             }
+            // When it was made is known only to have been before the seal.
             None => Ok(self.look.id_maps.root().is_ok_and(|root| root == owner)
                 && mode == Some(0o755)
-                && xattrs.is_empty()),
+                && xattrs.is_empty()
+                && (matches!(self.known, Known::Nothing)
+                    || self.known.has((stat.st_mtime, stat.st_mtime_nsec)))),
         }
     }
 
