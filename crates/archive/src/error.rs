@@ -41,10 +41,17 @@ impl ErrorKind {
         }
     }
 
-    /// The kind that an I/O error stands for; one that carries an [`Error`] of this crate keeps that error's kind.
+    /// The kind that an I/O error stands for; one that carries an [`Error`] of this crate, or has one among its causes, keeps that error's kind.
     pub fn of_io(error: &io::Error) -> Self {
-        if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            return inner.kind();
+        let mut next = error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
+        while let Some(cause) = next {
+            if let Some(error) = cause.downcast_ref::<Error>() {
+                return error.kind();
+            }
+            if let Some(error) = cause.downcast_ref::<io::Error>() {
+                return Self::of_io(error);
+            }
+            next = cause.source();
         }
         error.raw_os_error().map_or(Self::Io, |number| Self::of_errno(Errno::from_raw(number)))
     }

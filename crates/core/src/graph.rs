@@ -149,9 +149,10 @@ impl Graph {
         if let Some(native) = self.driver.native_diff()
             && let Some(diff) = native.diff(id, base, id_maps).map_err(named)?
         {
-            return Ok(diff);
+            return Ok(diff.of(self.driver.name(), id));
         }
-        naive::diff(self, id, base, id_maps).map_err(named)
+        let diff = naive::diff(self, id, base, id_maps).map_err(named)?;
+        Ok(diff.of(self.driver.name(), id))
     }
 
     /// What differs in `id` from `base`, sorted by path; everything is an addition when `base` is `None`.

@@ -197,7 +197,12 @@ fn records_can_be_left_out_and_may_be_damaged() {
         match try_diff(&graph, "base", None, &IdMaps::default()) {
             // Directories that the archive only implies have the time at which they were made.
             Ok(found) => assert!(found != bytes && found.len() == native.len()),
-            Err(error) => assert!(error.to_string().contains("tar-split"), "{error}"),
+            Err(error) => {
+                let error = error.downcast::<graphdriver_core::Error>().unwrap();
+                assert_eq!(error.failed_layer(), Some(&id("base")));
+                assert_eq!(error.kind(), graphdriver_core::ErrorKind::InvalidArchive);
+                assert!(error.report().to_string().contains("tar-split"), "{}", error.report());
+            }
         }
     }
 }

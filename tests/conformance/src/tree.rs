@@ -114,6 +114,13 @@ impl Tree {
         (!nodes.is_empty()).then_some(Differences { nodes })
     }
 
+    /// Lets the time of the file at `path`, if there is one, be equal to any.
+    pub fn forget_time(&mut self, path: &Path) {
+        if let Some(node) = self.nodes.get_mut(path) {
+            node.mtime = (0, 0);
+        }
+    }
+
     /// Fails with the paths that differ, and how.
     #[track_caller]
     pub fn assert_same(&self, expected: &Self) {

@@ -104,9 +104,13 @@ fn copy(diff: &mut LayerDiff, out: &mut dyn Write, failed: impl Fn(io::Error) ->
             Ok(0) => return out.flush().map_err(failed),
             Ok(read) => out.write_all(&buffer[..read]).map_err(&failed)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::new(ErrorKind::Io, "read diff").source(error).into()),
+            Err(error) => return Err(read_failed(error).into()),
         }
     }
+}
+
+fn read_failed(error: io::Error) -> Error {
+    error.downcast().unwrap_or_else(|error| Error::new(ErrorKind::Io, "read diff").source(error))
 }
 
 pub(super) fn changes(session: &Session, args: &Compare) -> Result {

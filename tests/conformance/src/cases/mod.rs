@@ -49,6 +49,11 @@ const fn case(name: &'static str, needs: Privilege, run: fn(&Store)) -> Case {
     Case { name, run, needs, applies_to: |_| true, runs_on, once: false, user_xattrs: false }
 }
 
+/// Keeps a record of the archive that a layer was filled from.
+fn has_record(configuration: &Configuration) -> bool {
+    configuration.driver == Driver::Overlay
+}
+
 impl Case {
     const fn only(self, applies_to: fn(&Configuration) -> bool) -> Self {
         Self { applies_to, ..self }
@@ -166,8 +171,14 @@ pub const ALL: &[Case] = &[
     case("mounted_elsewhere", Ordinary, unmounted::elsewhere).only(|it| it.driver == Driver::Overlay),
     case("home_remounted_read_only", Capable, read_only::remounted),
     case("home_bound_read_only", Capable, read_only::bound),
-    case("exact_diff", Ordinary, exact::archives),
+    case("exact_diff", Ordinary, exact::round_trip),
     case("exact_diff_replaced_contents", Ordinary, exact::replaced_contents),
     case("exact_diff_edited", Ordinary, exact::edited),
+    case("exact_diff_edited_in_place", Ordinary, exact::edited_in_place).only(has_record),
+    case("exact_diff_edited_attribute", Ordinary, exact::edited_attribute).with_user_xattrs(),
+    case("exact_diff_copied_home", Ordinary, exact::copied_home).only(has_record),
+    case("exact_diff_of_another_process", Ordinary, exact::another_process).only(has_record),
+    case("exact_diff_damaged_record", Ordinary, exact::damaged_record).only(has_record).once(),
+    case("exact_diff_foreign_record", Ordinary, exact::foreign_record).only(has_record).once(),
     case("random_edits", Ordinary, random_edits::round_trip),
 ];
