@@ -16,8 +16,8 @@ mod dedup;
 pub mod erofs;
 mod error;
 mod export;
+mod found;
 mod id_map;
-mod lowers;
 pub mod override_stat;
 mod root;
 mod stack;
@@ -30,14 +30,12 @@ mod xattrs;
 
 pub use apply::{Applied, ApplyOptions, ArchiveDigest, WhiteoutMode, apply, apply_recorded};
 pub use change::{Change, ChangeKind};
-pub use changes::{
-    CompareOptions, ContentCheck, aufs_changes, changes, changes_size, fuse_overlay_changes, overlay_changes,
-};
+pub use changes::{CompareOptions, ContentCheck, changes, changes_size, layer_changes, layer_size};
 pub use chown::{chown_root, chown_tree};
 pub use copy::{CopyMethod, CopyOptions, copy_tree};
 pub use dedup::{DedupHash, dedup};
 pub use error::{Error, ErrorKind, Result};
-pub use export::{Export, ExportOptions, overlay_upper_is_plain};
+pub use export::{Export, ExportOptions};
 pub use id_map::{IdMap, IdMaps, OVERFLOW_ID, Owner};
 pub use root::{Location, RootDir, clean_name, remove_at};
 pub use stack::LayerStack;

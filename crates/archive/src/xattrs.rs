@@ -38,18 +38,30 @@ pub(crate) fn is_portable(name: &CStr) -> bool {
 
 /// The portable attributes of an open file, sorted by name.
 pub(crate) fn of_file(fd: impl AsFd) -> nix::Result<Vec<Xattr>> {
+    of_file_and(fd, |_| false).map(|(portable, _)| portable)
+}
+
+/// The portable attributes of an open file, sorted by name, and those others that are `wanted`.
+pub(crate) fn of_file_and(
+    fd: impl AsFd,
+    wanted: impl Fn(&CStr) -> bool,
+) -> nix::Result<(Vec<Xattr>, Vec<Xattr>)> {
     let fd = fd.as_fd();
-    collect(xattr::flist(fd), |name| xattr::fget(fd, name))
+    let mut found =
+        collect(xattr::flist(fd), |name| is_portable(name) || wanted(name), |name| xattr::fget(fd, name))?;
+    let others = found.extract_if(.., |xattr| !is_portable(&xattr.name)).collect();
+    Ok((found, others))
 }
 
 /// The portable attributes of the entry `entry` of `dir`, sorted by name.
 pub(crate) fn of_entry(dir: impl AsFd, entry: &CStr) -> nix::Result<Vec<Xattr>> {
     let dir = dir.as_fd();
-    collect(xattr::list_at(dir, entry), |name| xattr::get_at(dir, entry, name))
+    collect(xattr::list_at(dir, entry), is_portable, |name| xattr::get_at(dir, entry, name))
 }
 
 fn collect(
     names: nix::Result<Names>,
+    wanted: impl Fn(&CStr) -> bool,
     get: impl Fn(&CStr) -> nix::Result<Option<Vec<u8>>>,
 ) -> nix::Result<Vec<Xattr>> {
     let names = match names {
@@ -57,7 +69,7 @@ fn collect(
         names => names?,
     };
     let mut found = Vec::new();
-    for name in names.iter().filter(|name| is_portable(name)) {
+    for name in names.iter().filter(|name| wanted(name)) {
         // One that another process removed meanwhile is none.
         if let Some(value) = get(name)? {
             found.push(Xattr { name: name.to_owned(), value });

@@ -1,12 +1,11 @@
-//! What a layer changes, told from its own directory.
+//! What a layer changes, told from the directories of the layers without mounting them.
 //!
-//! Possible when the comparison is with the layer's parent: then the upper directory is the change set. For other pairs, and for layers in which other
-//! programs left what only a mount resolves (renamed directories as `redirect_dir` stores them), the answer is `None`.
+//! Possible when the comparison is with a layer below, or with nothing: then the directories above that layer are the change set. For other pairs the answer
+//! is `None`.
 
 use std::sync::Arc;
 
-use graphdriver_archive::whiteout::OverlayXattrs;
-use graphdriver_archive::{self as archive, Export, ExportOptions, RootDir};
+use graphdriver_archive::{self as archive, Export, ExportOptions, LayerStack};
 use graphdriver_core::{Change, IdMaps, LayerDiff, LayerId, Result};
 
 use crate::exact;
@@ -25,63 +24,52 @@ pub(crate) fn diff(
     if let Some(exact) = exact::diff(home, id, base, id_maps)? {
         return Ok(Some(exact));
     }
-    let Some(stack) = stack(home, id, base)? else { return Ok(None) };
+    let Some(above) = above(home, id, base)? else { return Ok(None) };
     let options = ExportOptions { id_maps: id_maps.clone() };
-    if home.mount_program.is_some() {
-        let export = Export::fuse_overlay_upper(&stack.upper, stack.lowers, options)?;
-        return Ok(Some(LayerDiff::new(export).keeping(stack.hold)));
-    }
-    let xattrs = home.support.dialect.xattrs;
-    // Found out first, because the archive cannot be begun anew. Mounts of user namespaces leave nothing of the kind.
-    if xattrs == OverlayXattrs::Trusted && !archive::overlay_upper_is_plain(&stack.upper, xattrs)? {
-        tracing::info!(layer = %id, "comparing mounted layers, because of renamed directories or changed metadata");
-        return Ok(None);
-    }
-    let export = Export::overlay_upper(&stack.upper, stack.lowers, xattrs, options)?;
-    Ok(Some(LayerDiff::new(export).keeping(stack.hold)))
+    let export = Export::layer(&above.stack, above.own, options);
+    Ok(Some(LayerDiff::new(export).keeping(above.hold)))
 }
 
 /// The changed paths.
 pub(crate) fn changes(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
-    let Some(stack) = stack(home, id, base)? else { return Ok(None) };
-    if home.mount_program.is_some() {
-        return Ok(Some(archive::fuse_overlay_changes(&stack.upper, &stack.lowers)?));
-    }
-    match archive::overlay_changes(&stack.upper, &stack.lowers, home.support.dialect.xattrs) {
-        Err(error) if error.kind() == archive::ErrorKind::NotSupported => {
-            tracing::info!(layer = %id, %error, "comparing mounted layers");
-            Ok(None)
-        }
-        changes => Ok(Some(changes?)),
-    }
+    let Some(above) = above(home, id, base)? else { return Ok(None) };
+    Ok(Some(archive::layer_changes(&above.stack, above.own)?))
 }
 
 /// The bytes of changed files.
 pub(crate) fn diff_size(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
-    let Some(stack) = stack(home, id, base)? else { return Ok(None) };
-    Ok(Some(archive::disk_usage(&stack.upper)?.bytes))
+    let Some(above) = above(home, id, base)? else { return Ok(None) };
+    Ok(Some(archive::layer_size(&above.stack, above.own)?))
 }
 
-/// A layer's own directory and those below it, which stay while the layer does.
-struct Stack {
-    upper: RootDir,
-    lowers: Vec<RootDir>,
+/// The directories of a layer and of all below it, which stay while the layer does.
+struct Above {
+    stack: LayerStack,
+    /// How many of them, from the uppermost on, lie above the base.
+    own: usize,
     hold: Hold,
 }
 
-/// `None` unless `base` is the layer directly below `id`, or there is neither.
-fn stack(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Stack>> {
+/// `None` when `base` is no layer below `id`.
+fn above(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Above>> {
     home.stores.require("diff", id)?;
     let base = base.map(|base| home.stores.require("diff", base)).transpose()?;
     if !home.native_diff {
+        tracing::info!(layer = %id, "comparing mounted layers, since native diff is off");
         return Ok(None);
     }
     let hold = Hold::take(home, "diff", id)?;
-    let layer = hold.layer();
-    let below = lowers::resolve(&home.stores, layer)?;
-    if below.first().map(|lower| &lower.layer) != base.as_ref() || layer.diffs().len() > 1 {
+    let below = lowers::resolve(&home.stores, hold.layer())?;
+    let between = match &base {
+        None => Some(below.len()),
+        Some(base) => below.iter().position(|lower| &lower.layer == base),
+    };
+    let Some(between) = between else {
+        tracing::info!(layer = %id, ?base, "comparing mounted layers, since the one is not below the other");
         return Ok(None);
-    }
-    let lowers = fill::open_all(lowers::directories(&below))?;
-    Ok(Some(Stack { upper: RootDir::open(layer.diff())?, lowers, hold }))
+    };
+    let own = fill::open_all(hold.layer().diffs())?;
+    let own_count = own.len() + lowers::directories(&below[..between]).count();
+    let directories = [own, fill::open_all(lowers::directories(&below))?].concat();
+    Ok(Some(Above { stack: home.stack(directories), own: own_count, hold }))
 }

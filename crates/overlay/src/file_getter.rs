@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use graphdriver_archive::LayerStack;
 use graphdriver_core::{LayerId, Result};
 
 use crate::fill;
@@ -17,10 +16,6 @@ use crate::home::Home;
 /// `LayerUnknown`; as [`LayerStack::open_file`].
 pub(crate) fn open_file(home: &Arc<Home>, id: &LayerId, path: &Path) -> Result<File> {
     let hold = Hold::take(home, "open file of", id)?;
-    let directories = fill::with_parents(&home.stores, hold.layer())?;
-    let stack = match home.mount_program {
-        Some(_) => LayerStack::fuse_overlay(directories),
-        None => LayerStack::overlay(directories, home.support.dialect.xattrs),
-    };
+    let stack = home.stack(fill::with_parents(&home.stores, hold.layer())?);
     Ok(stack.open_file(path)?)
 }

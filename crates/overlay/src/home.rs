@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use graphdriver_archive::{LayerStack, RootDir};
 use graphdriver_core::{
     DriverHome, Error, FsMagic, FsMagicChecker, HomeLock, LayerQuotas, RefCounter, Result, TempDirs,
     remove_stale_staging_dirs,
@@ -94,6 +95,14 @@ impl Home {
             ids::finish_all(&home)?;
         }
         Ok(home)
+    }
+
+    /// The directories, uppermost first, as what mounts them here understands their marks.
+    pub(crate) fn stack(&self, directories: Vec<RootDir>) -> LayerStack {
+        match self.mount_program {
+            Some(_) => LayerStack::fuse_overlay(directories),
+            None => LayerStack::overlay(directories, self.support.dialect.xattrs),
+        }
     }
 
     /// The temporary directories from which and into which layers of `store` are renamed.

@@ -10,7 +10,9 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use graphdriver_core::{ErrorKind, Graph, IdMaps, LayerApplyOptions, LayerId, MountOptions, Owner};
+use graphdriver_core::{
+    Change, ErrorKind, Graph, IdMaps, LayerApplyOptions, LayerId, MountOptions, Owner, naive,
+};
 use graphdriver_overlay::OverlayTuning;
 use graphdriver_sys::xattr::{self, SetFlags};
 use support::{Store, archive, base, id, names, on, write};
@@ -209,26 +211,46 @@ fn a_diff_applied_elsewhere_gives_the_same_layer() {
 
 #[test]
 #[ignore = "needs root"]
-fn other_pairs_are_compared_through_mounts() {
+fn against_any_layer_below_or_nothing_no_mount_is_needed() {
     let store = Store::new();
     let graph = edited(&store);
     graph.create(&id("grandchild"), &on("child")).unwrap();
     write(&graph, "grandchild", "top", "top");
-    let native = graph.driver().native_diff().unwrap();
-    let pairs: [(&str, Option<&str>); 3] =
-        [("grandchild", Some("base")), ("child", None), ("base", Some("child"))];
-    for (layer, other) in pairs {
-        let other = other.map(id);
-        assert!(native.changes(&id(layer), other.as_ref()).unwrap().is_none());
-        assert!(native.diff(&id(layer), other.as_ref(), &IdMaps::default()).unwrap().is_none());
-        assert!(native.diff_size(&id(layer), other.as_ref()).unwrap().is_none());
+    let above_base = "added changed dir/ dir/.wh..wh..opq dir/other .wh.gone sub/ sub/added top";
+    let all = "added changed dir/ dir/other kept sub/ sub/added sub/file top";
+    for (base, expected) in [(Some("child"), "top"), (Some("base"), above_base), (None, all)] {
+        let (layer, other) = (id("grandchild"), base.map(id));
+        let native = graph.driver().native_diff().unwrap();
+        assert!(native.diff(&layer, other.as_ref(), &IdMaps::default()).unwrap().is_some());
+        let listed = native.changes(&layer, other.as_ref()).unwrap().unwrap();
+        let bytes = native.diff_size(&layer, other.as_ref()).unwrap();
+        assert_eq!(entry_names(&graph, "grandchild", base).join(" "), expected);
+        // Two ways to say that a directory was made anew.
+        let others = |changes: Vec<Change>| {
+            changes.into_iter().filter(|change| !change.path.starts_with("/dir")).collect::<Vec<_>>()
+        };
+        let walked = naive::changes(&graph, &layer, other.as_ref()).unwrap();
+        assert_eq!(others(listed), others(walked), "against {base:?}");
+        assert_eq!(naive::diff_size(&graph, &layer, other.as_ref()).unwrap(), bytes.unwrap());
     }
-    let entries = entry_names(&graph, "grandchild", Some("base"));
-    for expected in [".wh.gone", "added", "changed", "top"] {
-        assert!(entries.iter().any(|entry| entry == expected), "{expected} in {entries:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn layers_that_are_not_one_below_the_other_are_compared_through_mounts() {
+    let store = Store::new();
+    let graph = edited(&store);
+    let native = graph.driver().native_diff().unwrap();
+    let (base, child) = (id("base"), id("child"));
+    assert!(native.changes(&base, Some(&child)).unwrap().is_none());
+    assert!(native.diff(&base, Some(&child), &IdMaps::default()).unwrap().is_none());
+    assert!(native.diff_size(&base, Some(&child)).unwrap().is_none());
+    let listed = changes(&graph, "base", Some("child"));
+    for expected in ["D /added", "A /gone", "C /changed"] {
+        assert!(listed.iter().any(|change| change == expected), "{expected} in {listed:?}");
     }
     let missing: Option<&LayerId> = Some(&id("missing"));
-    assert_eq!(native.changes(&id("child"), missing).unwrap_err().kind(), ErrorKind::LayerUnknown);
+    assert_eq!(native.changes(&child, missing).unwrap_err().kind(), ErrorKind::LayerUnknown);
     assert_eq!(native.changes(&id("missing"), None).unwrap_err().kind(), ErrorKind::LayerUnknown);
 }
 
@@ -252,22 +274,52 @@ fn naive_and_native_agree() {
 
 #[test]
 #[ignore = "needs root"]
-fn directories_renamed_by_other_programs_mounts_are_compared_through_mounts() {
+fn directories_renamed_by_other_programs_mounts() {
     let store = Store::new();
-    let (graph, home) = (store.open(), store.home());
+    let graph = store.open();
     graph.create(&id("base"), &base()).unwrap();
     apply(&graph, "base", &["old/", "old/file"]);
     graph.create(&id("child"), &on("base")).unwrap();
     // As a mount with redirect_dir=on leaves it after `mv old new`.
-    let diff = home.join("child/diff");
     apply(&graph, "child", &["new/", ".wh.old"]);
-    let new = File::open(diff.join("new")).unwrap();
-    xattr::fset(&new, c"trusted.overlay.redirect", b"old", SetFlags::empty()).unwrap();
+    redirect(&store, "child", "new", b"old");
     let native = graph.driver().native_diff().unwrap();
-    assert!(native.changes(&id("child"), Some(&id("base"))).unwrap().is_none());
-    assert!(native.diff(&id("child"), Some(&id("base")), &IdMaps::default()).unwrap().is_none());
-    let entries = entry_names(&graph, "child", Some("base"));
-    assert_eq!(entries, ["new/", "new/file", ".wh.old"]);
+    assert!(native.changes(&id("child"), Some(&id("base"))).unwrap().is_some());
+    assert!(native.diff(&id("child"), Some(&id("base")), &IdMaps::default()).unwrap().is_some());
+    assert_eq!(changes(&graph, "child", Some("base")), ["A /new", "A /new/file", "D /old"]);
+    assert_eq!(graph.diff_size(&id("child"), Some(&id("base"))).unwrap(), 8);
+    assert_eq!(entry_names(&graph, "child", Some("base")), ["new/", "new/file", ".wh.old"]);
+}
+
+/// Says that the directory `name` of the layer lies at `target` in those below.
+fn redirect(store: &Store, layer: &str, name: &str, target: &[u8]) {
+    let dir = File::open(store.home().join(layer).join("diff").join(name)).unwrap();
+    xattr::fset(&dir, c"trusted.overlay.redirect", target, SetFlags::empty()).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn redirects_reach_nothing_outside_the_layers() {
+    let store = Store::new();
+    let graph = store.open();
+    fs::create_dir(store.root().join("secret")).unwrap();
+    fs::write(store.root().join("secret/file"), "secret").unwrap();
+    graph.create(&id("base"), &base()).unwrap();
+    apply(&graph, "base", &["kept"]);
+    graph.create(&id("child"), &on("base")).unwrap();
+    apply(&graph, "child", &["new/"]);
+    let base = id("base");
+    for target in [&b"../../secret"[..], b"/../../../secret", b"..", b"/"] {
+        redirect(&store, "child", "new", target);
+        let error = graph.changes(&id("child"), Some(&base)).unwrap_err();
+        let report = error.report().to_string();
+        assert!(report.contains("new") && report.contains("redirect"), "{report}");
+        let mut tar = graph.diff(&id("child"), Some(&base), &IdMaps::default()).unwrap();
+        assert!(tar.read_to_end(&mut Vec::new()).is_err(), "{target:?}");
+    }
+    // An absolute one begins at the roots of the layers.
+    redirect(&store, "child", "new", store.root().join("secret").as_os_str().as_encoded_bytes());
+    assert_eq!(entry_names(&graph, "child", Some("base")), ["new/"]);
 }
 
 #[test]
@@ -283,16 +335,17 @@ fn files_whose_metadata_alone_was_changed_by_other_programs_mounts() {
     let file = File::create(home.join("child/diff/file")).unwrap();
     file.set_len(4).unwrap();
     xattr::fset(&file, c"trusted.overlay.metacopy", b"", SetFlags::empty()).unwrap();
-    assert!(
-        graph
-            .driver()
-            .native_diff()
-            .unwrap()
-            .diff(&id("child"), Some(&id("base")), &IdMaps::default())
-            .unwrap()
-            .is_none()
-    );
-    let mount = graph.mount(&id("child"), &MountOptions::read_only()).unwrap();
+    let (child, base) = (id("child"), id("base"));
+    let native = graph.driver().native_diff().unwrap();
+    let mut tar = native.diff(&child, Some(&base), &IdMaps::default()).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    tar.read_to_end(&mut bytes).unwrap();
+    tar.finish().unwrap();
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let entry = archive.entries().unwrap().next().unwrap().unwrap();
+    assert_eq!(std::io::read_to_string(entry).unwrap(), "file");
+    assert_eq!(native.diff_size(&child, Some(&base)).unwrap(), Some(4));
+    let mount = graph.mount(&child, &MountOptions::read_only()).unwrap();
     assert_eq!(fs::read_to_string(mount.path().join("file")).unwrap(), "file");
     mount.unmount().unwrap();
 }

@@ -284,6 +284,8 @@ fn a_diff_after_the_rewrite_has_what_was_rotated_and_the_containers_ids() {
     assert_eq!(owner("dir/first"), Some((8, 9)));
     assert_eq!(owner("root"), None);
     assert!(owner(".wh.root").is_some(), "{found:?}");
+    let directories = graph.driver().native_diff().unwrap();
+    assert!(directories.diff(&id("top"), Some(&id("middle")), &maps(100_000)).unwrap().is_some());
     let mut naive = OverlayTuning::default();
     naive.native_diff = false;
     let naive = store.open_with(naive);

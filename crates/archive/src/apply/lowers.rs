@@ -1,6 +1,5 @@
 //! What a directory is like in the layers below.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use graphdriver_sys::xattr;
@@ -46,7 +45,9 @@ fn stack(roots: &[RootDir], mode: WhiteoutMode) -> LayerStack {
 }
 
 fn metadata(dir: &LayerDir, path: &Path) -> Result<Metadata> {
-    let stat = fstat(dir.as_fd()).map_err(|errno| Error::syscall("fstat", path, errno))?;
+    // The uppermost of those found is always open.
+    let dir = dir.kept().ok_or_else(|| Error::syscall("fstat", path, Errno::EBADF))?;
+    let stat = fstat(dir).map_err(|errno| Error::syscall("fstat", path, errno))?;
     let failed = |errno| Error::syscall("fgetxattr", path, errno);
     let mut xattrs = Vec::new();
     match xattr::flist(dir) {

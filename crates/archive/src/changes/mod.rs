@@ -8,7 +8,7 @@ mod parents;
 mod size;
 mod trees;
 
-pub use layered::{aufs_changes, fuse_overlay_changes, overlay_changes};
+pub use layered::{layer_changes, layer_size};
 pub use options::{CompareOptions, ContentCheck};
 pub use size::changes_size;
 pub use trees::changes;

@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use graphdriver_sys::FileType;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::Mode;
 
-use super::file::{Place, find};
 use super::writer::EntryWriter;
 use crate::change::{Change, ChangeKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::found::{Place, find};
 use crate::root::{RootDir, clean_name};
+use crate::stack::LayerForm;
 use crate::walk::{as_path, lstat_at};
 
 /// The changes in the order of their paths, one entry per step.
@@ -55,12 +56,12 @@ impl ChangeList {
         let found = match parent {
             Some(dir) => {
                 let place = Place { dir: dir.as_fd(), name: &name, path: &path };
-                find(place, FileType::Unknown)?.map(|found| (place, found))
+                find(place, FileType::Unknown, LayerForm::Plain)?
             }
             None => None,
         };
-        if let Some((place, found)) = found {
-            writer.file(place, found)?;
+        if let Some(found) = found {
+            writer.file(&path, found)?;
         } else {
             tracing::warn!(path = ?as_path(&path), "file vanished before it was read, left out");
         }
@@ -93,15 +94,12 @@ fn write_deletion(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
         Err(Errno::ENOENT | Errno::ENAMETOOLONG) => false,
         Err(errno) => return Err(place.failed("fstatat", errno)),
     };
-    let found = if is_dir { find(place, FileType::Directory)? } else { None };
-    let directory = match found {
-        Some(found) => writer.file(place, found)?,
-        None => None,
-    };
-    let Some(fd) = directory else {
+    let found = if is_dir { find(place, FileType::Directory, LayerForm::Plain)? } else { None };
+    let Some(found) = found else {
         writer.whiteout(place.path);
         return Ok(());
     };
-    let stat = fstat(&fd).map_err(|errno| place.failed("fstat", errno))?;
-    writer.opaque(place, &stat)
+    let stat = found.stat;
+    writer.file(place.path, found)?;
+    writer.opaque(place.path, &stat)
 }

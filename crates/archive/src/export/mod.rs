@@ -1,29 +1,25 @@
 //! Writing layer tars.
 
 mod content;
-pub(crate) mod file;
 mod layer;
 mod list;
 mod options;
-mod plain;
 mod writer;
 
 use std::io::{self, Read};
 use std::{cmp, fmt, mem};
 
 pub use options::ExportOptions;
-pub use plain::overlay_upper_is_plain;
 
 use self::content::Content;
-use self::layer::LayerWalk;
+use self::layer::LayerEntries;
 use self::list::ChangeList;
 use self::writer::EntryWriter;
 use crate::change::Change;
 use crate::error::{Error, Result};
-use crate::lowers::{LayerForm, Lowers};
 use crate::root::RootDir;
+use crate::stack::LayerStack;
 use crate::tar::write::{push_end, push_padding};
-use crate::whiteout::OverlayXattrs;
 
 /// An uncompressed layer tar, made while it is read.
 ///
@@ -39,9 +35,9 @@ use crate::whiteout::OverlayXattrs;
 ///
 /// # Errors
 /// [`read`](Read::read) fails with an [`io::Error`] that carries this crate's [`Error`], and goes on failing: `InvalidArgument` for an owner, or
-/// a user or group in an ACL, that the maps do not have; `NotSupported` for a file whose name begins with `.wh.`, which an archive would say to be a whiteout,
-/// and for an overlay layer with `redirect_dir` or `metacopy` in it ([`overlay_upper_is_plain`] tells beforehand); else the kind of the failed
-/// system call. Nothing of the archive is written after that; what was read until then lacks its end and is no archive.
+/// a user or group in an ACL, that the maps do not have; `NotSupported` for a file whose name begins with `.wh.`, which an archive would say to be a
+/// whiteout; `PathEscape` and `Io` for an overlay layer's redirect that cannot be followed, `Io` (`EIO`) for a file whose contents no layer has;
+/// else the kind of the failed system call. Nothing of the archive is written after that; what was read until then lacks its end and is no archive.
 ///
 /// Reading fills the buffer it is given, so larger ones (from 64 KiB) save system calls.
 pub struct Export {
@@ -56,7 +52,7 @@ pub struct Export {
 
 /// Where entries come from.
 enum Source {
-    Layer(Box<LayerWalk>),
+    Layer(Box<LayerEntries>),
     List(ChangeList),
 }
 
@@ -77,7 +73,10 @@ impl Export {
     #[doc(alias = "Tar")]
     #[doc(alias = "TarWithOptions")]
     pub fn tree(root: &RootDir, options: ExportOptions) -> Result<Self> {
-        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(root, None)?)), options))
+        Ok(Self::new(
+            Source::Layer(Box::new(LayerEntries::new(&LayerStack::plain(root.clone()), 1))),
+            options,
+        ))
     }
 
     /// The changes of a layer, as [`changes`](crate::changes()) finds them, with metadata and contents from `root`. A deletion becomes a
@@ -90,38 +89,16 @@ impl Export {
         Ok(Self::new(Source::List(ChangeList::new(root, changes)?), options))
     }
 
-    /// The overlay layer in `upper`, above the layers `lowers` (uppermost first). An opaque mark is written only for a directory that takes the place of one
-    /// below: the kernel marks every new directory.
+    /// A layer that consists of the `own` uppermost directories of `stack`, above the others: applied on what those show, it makes what all show.
     ///
-    /// # Errors
-    /// The kind of the failed system call.
-    pub fn overlay_upper(
-        upper: &RootDir,
-        lowers: Vec<RootDir>,
-        xattrs: OverlayXattrs,
-        options: ExportOptions,
-    ) -> Result<Self> {
-        let lowers = Lowers::new(lowers, LayerForm::Overlay(xattrs));
-        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(upper, Some(lowers))?)), options))
-    }
-
-    /// The AUFS branch `rw`, whose whiteouts have the archive's form already. AUFS's own files in the root (`.wh..wh.*`) are left out.
+    /// Whiteouts are written as they are found; those of several directories, and the opaque mark of a directory, only where something lies below them (the
+    /// kernel marks every new directory). A directory that was renamed is written with all that shows in it, and a file of which a directory has the
+    /// metadata only with its contents. Hard links from a renamed directory to files elsewhere in the layers below become files of their own.
     ///
-    /// # Errors
-    /// The kind of the failed system call.
-    pub fn aufs_upper(rw: &RootDir, options: ExportOptions) -> Result<Self> {
-        let lowers = Lowers::new(Vec::new(), LayerForm::Aufs);
-        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(rw, Some(lowers))?)), options))
-    }
-
-    /// The layer in `upper` of a fuse-overlayfs mount, above the layers `lowers` (uppermost first); as [`overlay_upper`](Self::overlay_upper), with
-    /// whiteouts and opaque marks in all forms that fuse-overlayfs writes and reads.
-    ///
-    /// # Errors
-    /// The kind of the failed system call.
-    pub fn fuse_overlay_upper(upper: &RootDir, lowers: Vec<RootDir>, options: ExportOptions) -> Result<Self> {
-        let lowers = Lowers::new(lowers, LayerForm::Fuse);
-        Ok(Self::new(Source::Layer(Box::new(LayerWalk::new(upper, Some(lowers))?)), options))
+    /// An AUFS branch by itself (`own` and the whole stack are one) is written with the marks that it has; AUFS's own files in the root (`.wh..wh.*`) are left out.
+    #[doc(alias = "Diff")]
+    pub fn layer(stack: &LayerStack, own: usize, options: ExportOptions) -> Self {
+        Self::new(Source::Layer(Box::new(LayerEntries::new(stack, own))), options)
     }
 
     fn new(source: Source, options: ExportOptions) -> Self {

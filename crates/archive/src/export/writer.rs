@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use graphdriver_sys::FileType;
@@ -10,9 +9,9 @@ use nix::sys::stat::{FileStat, major, minor};
 use tar::EntryType;
 
 use super::content::Content;
-use super::file::{Found, Kind, Place};
 use super::options::ExportOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::found::{Found, Kind};
 use crate::id_map::Owner;
 use crate::tar::number::Timestamp;
 use crate::tar::write::{Entry, push_header};
@@ -36,17 +35,17 @@ impl EntryWriter {
         Self { options, headers: Vec::new(), content: None, first_names: HashMap::new() }
     }
 
-    /// Writes the entry of a file; gives back the descriptor of a directory.
-    pub(super) fn file(&mut self, place: Place<'_>, found: Found) -> Result<Option<OwnedFd>> {
-        if place.name.to_bytes().starts_with(whiteout::PREFIX) {
+    /// Writes the entry of the file that is to have this path.
+    pub(super) fn file(&mut self, path: &[u8], found: Found) -> Result<()> {
+        if base_name(path).starts_with(whiteout::PREFIX) {
             return Err(Error::new(ErrorKind::NotSupported, "export")
-                .path(as_path(place.path))
+                .path(as_path(path))
                 .detail("in an archive a name that begins with .wh. is a whiteout"));
         }
-        let Found { stat, kind, xattrs } = found;
-        let owner = self.owner(place, &stat)?;
-        let xattrs = self.translate(place, xattrs)?;
-        let mut name = place.path.to_vec();
+        let Found { stat, kind, xattrs, .. } = found;
+        let owner = self.owner(path, &stat)?;
+        let xattrs = self.translate(path, xattrs)?;
+        let mut name = path.to_vec();
         if let Kind::Directory(_) = kind {
             name.push(b'/');
         }
@@ -63,11 +62,11 @@ impl EntryWriter {
             // What the file is was said with its first name.
             entry = Entry { kind: EntryType::Link, link_name: first, xattrs: &[], ..entry };
             push_header(&mut self.headers, &entry);
-            return Ok(None);
+            return Ok(());
         }
         if let Kind::Socket = kind {
-            tracing::info!(path = ?as_path(place.path), "an archive cannot hold sockets, left out");
-            return Ok(None);
+            tracing::info!(path = ?as_path(path), "an archive cannot hold sockets, left out");
+            return Ok(());
         }
         describe(&mut entry, &stat, &kind);
         push_header(&mut self.headers, &entry);
@@ -75,29 +74,27 @@ impl EntryWriter {
         if stat.st_nlink > 1 && !matches!(kind, Kind::Directory(_)) {
             self.first_names.insert((stat.st_dev, stat.st_ino), name);
         }
-        match kind {
-            Kind::Directory(fd) => return Ok(Some(fd)),
-            Kind::Regular(fd) if size > 0 => {
-                self.content = Some(Content::new(place.path.to_vec(), File::from(fd), size));
-            }
-            _ => {}
+        if let Kind::Regular(fd) = kind
+            && size > 0
+        {
+            self.content = Some(Content::new(path.to_vec(), File::from(fd), size));
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Writes that what lies below at `path` is gone. Time, mode and owner of the mark mean nothing and are 0, so that equal layers
     /// give equal archives whatever form their whiteouts have on disk.
     pub(super) fn whiteout(&mut self, path: &[u8]) {
-        let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        let name = [&path[..base], whiteout::PREFIX, &path[base..]].concat();
+        let base = base_name(path);
+        let name = [&path[..path.len() - base.len()], whiteout::PREFIX, base].concat();
         push_header(&mut self.headers, &Entry::empty_file(&name));
     }
 
     /// Writes that nothing shows through the directory `path`; `stat` is the directory's.
-    pub(super) fn opaque(&mut self, place: Place<'_>, stat: &FileStat) -> Result<()> {
-        let Owner { uid, gid } = self.owner(place, stat)?;
-        let separator: &[u8] = if place.path.is_empty() { b"" } else { b"/" };
-        let name = [place.path, separator, whiteout::OPAQUE].concat();
+    pub(super) fn opaque(&mut self, path: &[u8], stat: &FileStat) -> Result<()> {
+        let Owner { uid, gid } = self.owner(path, stat)?;
+        let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        let name = [path, separator, whiteout::OPAQUE].concat();
         let entry = Entry { mode: stat.st_mode & 0o777, uid, gid, ..Entry::empty_file(&name) };
         push_header(&mut self.headers, &entry);
         Ok(())
@@ -110,26 +107,32 @@ impl EntryWriter {
         self.first_names.get(&(stat.st_dev, stat.st_ino)).map(Vec::as_slice)
     }
 
-    fn owner(&self, place: Place<'_>, stat: &FileStat) -> Result<Owner> {
+    fn owner(&self, path: &[u8], stat: &FileStat) -> Result<Owner> {
         let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
         self.options.id_maps.to_container(owner).ok_or_else(|| {
             Error::new(ErrorKind::InvalidArgument, "export")
-                .path(as_path(place.path))
+                .path(as_path(path))
                 .detail(format!("its owner {owner} on the host has no id in the container"))
         })
     }
 
-    fn translate(&self, place: Place<'_>, xattrs: Vec<Xattr>) -> Result<Vec<Xattr>> {
+    fn translate(&self, path: &[u8], xattrs: Vec<Xattr>) -> Result<Vec<Xattr>> {
         let maps = &self.options.id_maps;
         let ids =
             IdTranslation { uid: &|id| maps.uid_to_container(id), gid: &|id| maps.gid_to_container(id) };
         let translated = xattrs.into_iter().map(|xattr| xattr.translate(&ids)).collect::<Option<_>>();
         translated.ok_or_else(|| {
             Error::new(ErrorKind::InvalidArgument, "export")
-                .path(as_path(place.path))
+                .path(as_path(path))
                 .detail("a user or group in its ACL has no id in the container")
         })
     }
+}
+
+/// The last component of a path.
+fn base_name(path: &[u8]) -> &[u8] {
+    let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    &path[base..]
 }
 
 /// Says what depends on the kind of file.

@@ -10,6 +10,7 @@ use nix::sys::stat::FileStat;
 
 use crate::walk::lstat_at;
 use crate::whiteout::{self, OverlayXattrs};
+use crate::xattrs::{self, Xattr};
 
 /// How a layer's directory on disk marks what it hides.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub(crate) enum LayerForm {
     Overlay(OverlayXattrs),
     /// `.wh.` files.
     Aufs,
+    /// A tree that is no layer: nothing in it is a mark.
+    Plain,
     /// As fuse-overlayfs has it: either of the above, and an attribute in any of three namespaces.
     Fuse,
 }
@@ -38,23 +41,45 @@ pub(crate) struct Marks {
 impl LayerForm {
     /// The marks of what is open as `fd`.
     pub(crate) fn marks(self, fd: BorrowedFd<'_>) -> nix::Result<Marks> {
+        let Self::Overlay(namespace) = self else { return self.opaque_only(fd) };
+        let names = match xattr::flist(fd) {
+            Err(Errno::EOPNOTSUPP) => return Ok(Marks::default()),
+            names => names?,
+        };
         let mut marks = Marks::default();
-        match self {
-            Self::Aufs => marks.opaque = exists(fd, whiteout::OPAQUE)?.is_some(),
-            Self::Fuse => marks.opaque = fuse_opaque(fd)? || exists(fd, whiteout::OPAQUE)?.is_some(),
-            Self::Overlay(namespace) => {
-                let names = match xattr::flist(fd) {
-                    Err(Errno::EOPNOTSUPP) => return Ok(marks),
-                    names => names?,
-                };
-                for name in names.iter().filter(|name| is_mark(namespace, name)) {
-                    if let Some(value) = xattr::fget(fd, name)? {
-                        marks.add(namespace, name, value);
-                    }
-                }
+        for name in names.iter().filter(|name| is_mark(namespace, name)) {
+            if let Some(value) = xattr::fget(fd, name)? {
+                marks.add(namespace, name, value);
             }
         }
         Ok(marks)
+    }
+
+    /// The portable attributes of what is open as `fd`, a directory or a regular file, and its marks.
+    pub(crate) fn xattrs_and_marks(
+        self,
+        fd: BorrowedFd<'_>,
+        file_type: FileType,
+    ) -> nix::Result<(Vec<Xattr>, Marks)> {
+        let Self::Overlay(namespace) = self else {
+            let marks = if file_type.is_dir() { self.opaque_only(fd)? } else { Marks::default() };
+            return Ok((xattrs::of_file(fd)?, marks));
+        };
+        let (portable, others) = xattrs::of_file_and(fd, |name| is_mark(namespace, name))?;
+        let mut marks = Marks::default();
+        for Xattr { name, value } in others {
+            marks.add(namespace, &name, value);
+        }
+        Ok((portable, marks))
+    }
+
+    fn opaque_only(self, fd: BorrowedFd<'_>) -> nix::Result<Marks> {
+        let opaque = match self {
+            Self::Plain | Self::Overlay(_) => false,
+            Self::Aufs => exists(fd, whiteout::OPAQUE)?.is_some(),
+            Self::Fuse => fuse_opaque(fd)? || exists(fd, whiteout::OPAQUE)?.is_some(),
+        };
+        Ok(Marks { opaque, ..Marks::default() })
     }
 
     /// Whether an entry is a whiteout by its name, `.wh.<name>`.

@@ -4,23 +4,24 @@
 //! directories, directories that were renamed (`redirect_dir`), files of which a layer has the metadata only (`metacopy`), and directories that
 //! are searched for such files' contents alone. Nothing is mounted.
 
+mod directory;
+mod entry;
 mod file;
+mod level;
 mod marks;
 mod search;
+mod walk;
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-
-use self::marks::{LayerForm, Marks};
-use self::search::Search;
-pub(crate) use self::search::Shown;
-use crate::error::{Error, Result};
+pub(crate) use self::directory::{LayerDir, Origin};
+pub(crate) use self::entry::{Below, Entry, Purpose};
+pub(crate) use self::marks::{LayerForm, Marks};
+pub(crate) use self::search::{Search, Shown};
+pub(crate) use self::walk::LayerWalk;
+use crate::error::Result;
 use crate::root::RootDir;
-use crate::walk::{Listing, as_path};
 use crate::whiteout::OverlayXattrs;
 
 /// Directories of layers, uppermost first, each hiding or completing what is in those below it. Cloning shares the descriptors.
@@ -70,29 +71,32 @@ impl LayerStack {
         self.layers.is_empty()
     }
 
+    /// A tree that is no layer.
+    pub(crate) fn plain(tree: RootDir) -> Self {
+        Self { layers: vec![tree], data_only: Vec::new(), form: LayerForm::Plain }
+    }
+
+    pub(crate) fn form(&self) -> LayerForm {
+        self.form
+    }
+
     /// The roots of the directories from the one numbered `first` on.
     ///
     /// # Errors
     /// The kind of the failed system call.
     pub(crate) fn roots(&self, first: usize) -> Result<Vec<LayerDir>> {
-        (first..self.len()).map(|layer| self.root(layer)).collect()
+        let open = |(index, layer)| {
+            let mut root = self.root(layer)?;
+            if index >= directory::KEPT_OPEN {
+                root.close();
+            }
+            Ok(root)
+        };
+        (first..self.len()).enumerate().map(open).collect()
     }
 
     fn root(&self, layer: usize) -> Result<LayerDir> {
-        self.open(&Place { layer, path: Arc::from(&b""[..]) })
-    }
-
-    /// Opens the directory at `place`.
-    ///
-    /// # Errors
-    /// The kind of the failed system call.
-    pub(crate) fn open(&self, place: &Place) -> Result<LayerDir> {
-        // O_NOFOLLOW: only real directories are merged, and each one above was seen to be one.
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        let fd = self.layers[place.layer].open_at(as_path(&place.path), flags, Mode::empty())?;
-        let failed = |errno| Error::syscall("flistxattr", as_path(&place.path), errno);
-        let marks = self.form.marks(fd.as_fd()).map_err(failed)?;
-        Ok(LayerDir { place: place.clone(), fd, xattr_whiteouts: marks.xattr_whiteouts, listing: None })
+        LayerDir::open(self, Origin { layer, path: Arc::from(&b""[..]) })
     }
 }
 
@@ -104,29 +108,5 @@ impl fmt::Debug for LayerStack {
             .field("data_only", &paths(&self.data_only))
             .field("form", &self.form)
             .finish()
-    }
-}
-
-/// Where a directory lies: the number of its layer in the stack, and its path there, without symbolic links.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) layer: usize,
-    pub(crate) path: Arc<[u8]>,
-}
-
-/// One of the directories that are merged at some path, held open.
-#[derive(Debug)]
-pub(crate) struct LayerDir {
-    pub(crate) place: Place,
-    pub(crate) fd: OwnedFd,
-    /// Whether empty files with an attribute are whiteouts in it.
-    pub(crate) xattr_whiteouts: bool,
-    /// Its names, if they were read.
-    pub(crate) listing: Option<Listing>,
-}
-
-impl AsFd for LayerDir {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }

@@ -3,16 +3,17 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use graphdriver_sys::FileType;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
+use super::directory::KEPT_OPEN;
 use super::marks::exists;
-use super::{LayerDir, LayerStack, Marks, Place};
+use super::{LayerDir, LayerStack, Marks};
 use crate::error::{Error, ErrorKind, Result};
-use crate::walk::{as_path, open_dir_at, open_file_at, push_name};
+use crate::root::RootDir;
+use crate::walk::{Listing, as_path, open_dir_at, open_file_at, push_name};
 use crate::whiteout;
 
 /// Redirects in several layers may make a path longer with each; no attribute is longer than this.
@@ -88,6 +89,29 @@ impl<'a> Search<'a> {
         self
     }
 
+    /// Begins below what the caller has seen already: the directory `dir`, which has these marks.
+    pub(crate) fn below_dir(mut self, dir: LayerDir, marks: Marks) -> Result<Self> {
+        let layer = dir.origin.layer;
+        let component = Component { start: 0, end: self.wanted.len() };
+        self.found = Found::Dirs(vec![dir]);
+        self.stopped = marks.opaque;
+        if !marks.opaque && !self.is_last(layer) {
+            self.redirect(marks, component, layer)?;
+        }
+        self.follow(layer)?;
+        Ok(self)
+    }
+
+    /// Begins below what the caller has seen already: a file in the layer numbered `layer` whose contents are further down.
+    pub(crate) fn below_metadata(mut self, layer: usize, stat: FileStat, marks: Marks) -> Result<Self> {
+        let component = Component { start: 0, end: self.wanted.len() };
+        self.found = Found::Metadata(stat);
+        self.contents = Contents::Wanted;
+        self.redirect(marks, component, layer)?;
+        self.follow(layer)?;
+        Ok(self)
+    }
+
     /// Goes on through `dirs`, which are merged in the directory above, uppermost first.
     pub(crate) fn through(&mut self, dirs: &[LayerDir]) -> Result<()> {
         for dir in dirs {
@@ -100,9 +124,19 @@ impl<'a> Search<'a> {
             let component = Component { start: 0, end: self.wanted.len() };
             let below = self.look(dir, component)?;
             self.take(below);
-            self.follow(dir.place.layer)?;
+            self.follow(dir.origin.layer)?;
         }
         Ok(())
+    }
+
+    /// Whether layers further down say nothing any more.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.stopped
+    }
+
+    /// Whether the layers further down know this under the name at which it shows.
+    pub(crate) fn is_named(&self, name: &CStr) -> bool {
+        self.wanted == name.to_bytes()
     }
 
     /// What was found.
@@ -119,7 +153,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn may_have(&self, listing: &crate::walk::Listing) -> bool {
+    fn may_have(&self, listing: &Listing) -> bool {
         let by_name = self.stack.form.marks_by_name();
         listing.find(&self.wanted).is_some()
             || by_name && listing.find(&[whiteout::PREFIX, &self.wanted].concat()).is_some()
@@ -182,26 +216,27 @@ impl<'a> Search<'a> {
             self.stopped = true;
             return Ok(None);
         }
-        let fd = open_dir_at(dir, &name[..]).map_err(|errno| self.failed("openat", errno))?;
+        let above = dir.fd(self.stack)?;
+        let fd = open_dir_at(&above, &name[..]).map_err(|errno| self.failed("openat", errno))?;
         let marks = self.stack.form.marks(fd.as_fd()).map_err(|errno| self.failed("fgetxattr", errno))?;
         let xattr_whiteouts = marks.xattr_whiteouts;
         if marks.opaque {
             self.stopped = true;
-        } else if !self.is_last(dir.place.layer) {
-            self.redirect(marks, at, dir.place.layer)?;
+        } else if !self.is_last(dir.origin.layer) {
+            self.redirect(marks, at, dir.origin.layer)?;
         }
-        let place = Place { layer: dir.place.layer, path: join(&dir.place.path, &name) };
-        Ok(Some(Hit::Dir(LayerDir { place, fd, xattr_whiteouts, listing: None })))
+        Ok(Some(Hit::Dir(LayerDir::new(dir.origin.join(&name), fd, xattr_whiteouts))))
     }
 
     /// What `name` is in `dir`; a whiteout ends the search.
     fn entry(&mut self, dir: &LayerDir, name: &[u8]) -> Result<Option<FileStat>> {
         let form = self.stack.form;
-        let found = exists(dir, name).map_err(|errno| self.failed("fstatat", errno))?;
+        let above = dir.fd(self.stack)?;
+        let found = exists(&above, name).map_err(|errno| self.failed("fstatat", errno))?;
         let hidden = match &found {
-            Some(stat) => form.is_whiteout(dir.as_fd(), dir.xattr_whiteouts, name, stat),
+            Some(stat) => form.is_whiteout(above.as_fd(), dir.xattr_whiteouts, name, stat),
             None if form.marks_by_name() => {
-                exists(dir, &[whiteout::PREFIX, name].concat()).map(|mark| mark.is_some())
+                exists(&above, &[whiteout::PREFIX, name].concat()).map(|mark| mark.is_some())
             }
             None => Ok(false),
         };
@@ -218,13 +253,13 @@ impl<'a> Search<'a> {
             self.stopped = true;
             return Ok((!matches!(self.found, Found::Metadata(_))).then_some(Hit::File(stat, None)));
         }
-        let fd = open_file_at(dir, name).map_err(|errno| self.failed("openat", errno))?;
+        let fd = open_file_at(dir.fd(self.stack)?, name).map_err(|errno| self.failed("openat", errno))?;
         let marks = self.stack.form.marks(fd.as_fd()).map_err(|errno| self.failed("fgetxattr", errno))?;
         if !marks.metacopy {
             self.stopped = true;
             return Ok(Some(Hit::File(stat, Some(fd))));
         }
-        self.redirect(marks, at, dir.place.layer)?;
+        self.redirect(marks, at, dir.origin.layer)?;
         Ok(Some(Hit::Metadata(stat)))
     }
 
@@ -271,7 +306,12 @@ impl<'a> Search<'a> {
 
     fn take(&mut self, hit: Option<Hit>) {
         match (hit, &mut self.found) {
-            (Some(Hit::Dir(dir)), Found::Dirs(dirs)) => dirs.push(dir),
+            (Some(Hit::Dir(mut dir)), Found::Dirs(dirs)) => {
+                if dirs.len() >= KEPT_OPEN {
+                    dir.close();
+                }
+                dirs.push(dir);
+            }
             (Some(Hit::Dir(dir)), _) => self.found = Found::Dirs(vec![dir]),
             // The uppermost says what the file is like.
             (Some(Hit::File(_, contents)), Found::Metadata(stat)) => {
@@ -302,7 +342,7 @@ enum Hit {
 }
 
 /// Opens the regular file `path` of a directory that is for data only.
-fn open_data(root: &crate::root::RootDir, path: &[u8]) -> Result<Option<OwnedFd>> {
+fn open_data(root: &RootDir, path: &[u8]) -> Result<Option<OwnedFd>> {
     match root.open_file(as_path(path)) {
         Ok(file) => {
             let stat = nix::sys::stat::fstat(&file)
@@ -314,9 +354,4 @@ fn open_data(root: &crate::root::RootDir, path: &[u8]) -> Result<Option<OwnedFd>
         }
         Err(error) => Err(error),
     }
-}
-
-fn join(path: &[u8], name: &[u8]) -> Arc<[u8]> {
-    let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
-    [path, separator, name].concat().into()
 }

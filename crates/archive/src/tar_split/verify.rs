@@ -26,10 +26,10 @@ use crate::apply::lowers;
 use crate::apply::metadata::Metadata;
 use crate::apply::role::Role;
 use crate::error::{Error, Result};
-use crate::export::file::{Found, Kind, Place, find};
+use crate::found::{Found, Kind, Place, find};
 use crate::id_map::{IdMaps, Owner};
-use crate::lowers::{LayerForm, OpaqueMark};
 use crate::root::{RootDir, clean_name};
+use crate::stack::LayerForm;
 use crate::tar::read::{Entry, EntryKind};
 use crate::walk::{Visited, as_path, visit_tree};
 use crate::whiteout::OverlayXattrs;
@@ -287,7 +287,7 @@ impl Comparison<'_> {
     fn is_same(&self, described: &Described, path: &Path) -> Result<bool> {
         let Some(found) = self.find(path)? else { return Ok(false) };
         let entry = &described.entry;
-        let Found { stat, kind, xattrs } = found;
+        let Found { stat, kind, xattrs, .. } = found;
         let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
         let is_symlink = entry.kind == EntryKind::Symlink;
         let mtime = (entry.mtime.seconds, i64::from(entry.mtime.nanoseconds));
@@ -333,13 +333,10 @@ impl Comparison<'_> {
 
     fn is_as_opaque(&self, path: &[u8]) -> Result<bool> {
         let fd = self.root.open_dir(as_path(path))?;
-        let mark = LayerForm::Overlay(self.xattrs).opaque_mark(fd.as_fd());
-        let mark = mark.map_err(|errno| Error::syscall("fgetxattr", as_path(path), errno))?;
-        Ok(match mark {
-            OpaqueMark::Opaque => self.opaque.contains(path),
-            OpaqueMark::None => !self.opaque.contains(path),
-            OpaqueMark::XattrWhiteouts => false,
-        })
+        let marks = LayerForm::Overlay(self.xattrs).marks(fd.as_fd());
+        let marks = marks.map_err(|errno| Error::syscall("fgetxattr", as_path(path), errno))?;
+        let is_plain = marks.redirect.is_none() && !marks.xattr_whiteouts;
+        Ok(is_plain && marks.opaque == self.opaque.contains(path))
     }
 
     fn find(&self, path: &Path) -> Result<Option<Found>> {
@@ -348,7 +345,7 @@ impl Comparison<'_> {
         let dir: OwnedFd = self.root.open_at(as_path(parent(bytes)), flags, Mode::empty())?;
         let name = path.file_name().map_or(&b"."[..], OsStrExt::as_bytes);
         let Ok(name) = CString::new(name) else { return Ok(None) };
-        find(Place { dir: dir.as_fd(), name: &name, path: bytes }, FileType::Unknown)
+        find(Place { dir: dir.as_fd(), name: &name, path: bytes }, FileType::Unknown, LayerForm::Plain)
     }
 
     fn translated(&self, xattrs: Vec<Xattr>) -> Option<Vec<Xattr>> {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{
     Change, ChangeKind, CompareOptions, CopyOptions, Error, ErrorKind, Export, ExportOptions, IdMap, IdMaps,
-    changes, changes_size, copy_tree, overlay_changes,
+    LayerStack, changes, changes_size, copy_tree, layer_changes,
 };
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
@@ -376,7 +376,8 @@ fn trees_deeper_than_a_path_can_say() {
     copy_tree(&tree.root(), &copy.root(), &CopyOptions::default()).unwrap();
     assert!(self::tree(&copy) == archive);
     assert_eq!(changes(&copy.root(), Some(&tree.root()), &CompareOptions::default()).unwrap(), []);
-    let layer = overlay_changes(&copy.root(), &[tree.root()], OverlayXattrs::User).unwrap();
+    let stack = LayerStack::overlay(vec![copy.root(), tree.root()], OverlayXattrs::User);
+    let layer = layer_changes(&stack, 1).unwrap();
     assert_eq!(layer.iter().map(|change| change.kind.letter()).collect::<String>(), "CCC");
     for tree in [&tree, &copy] {
         tree.root().remove_all(Path::new(&name)).unwrap();

@@ -1,15 +1,19 @@
 //! Layers on disk, in overlay and in AUFS form, as archives.
 
 use graphdriver_archive::whiteout::OverlayXattrs::{self, Trusted, User};
-use graphdriver_archive::{ErrorKind, Export, ExportOptions, overlay_upper_is_plain};
-use std::io::Read;
+use graphdriver_archive::{ErrorKind, Export, ExportOptions, LayerStack};
 
 use crate::export::{listed, read};
-use crate::support::Tree;
+use crate::support::{Tree, printed};
 
 fn overlay(upper: &Tree, lowers: &[&Tree], xattrs: OverlayXattrs) -> Vec<u8> {
-    let lowers = lowers.iter().map(|tree| tree.root()).collect();
-    read(Export::overlay_upper(&upper.root(), lowers, xattrs, ExportOptions::default()).unwrap())
+    layer(upper, lowers, 1, xattrs)
+}
+
+/// The archive of `upper` and the first `own` - 1 of `lowers`, against the others.
+fn layer(upper: &Tree, lowers: &[&Tree], own: usize, xattrs: OverlayXattrs) -> Vec<u8> {
+    let roots = std::iter::once(&upper).chain(lowers).map(|tree| tree.root()).collect();
+    read(Export::layer(&LayerStack::overlay(roots, xattrs), own, ExportOptions::default()))
 }
 
 #[test]
@@ -90,24 +94,130 @@ fn whiteouts_of_both_kinds_become_files() {
     assert_eq!((header.mode().unwrap(), header.size().unwrap(), header.mtime().unwrap()), (0, 0, 0));
 }
 
+const REDIRECT: &str = "user.overlay.redirect";
+const METACOPY: &str = "user.overlay.metacopy";
+const OPAQUE: &str = "user.overlay.opaque";
+
 #[test]
-fn layers_that_only_a_mount_can_read_are_refused() {
-    let renamed = Tree::new();
-    renamed.file("a/file", "").xattr("a", "user.overlay.redirect", b"/b");
-    let emptied = Tree::new();
-    emptied.file("a", "").xattr("a", "user.overlay.metacopy", b"");
-    std::fs::File::options().write(true).open(emptied.path("a")).unwrap().set_len(100_000).unwrap();
-    for tree in [&renamed, &emptied] {
-        assert!(!overlay_upper_is_plain(&tree.root(), User).unwrap());
-        assert!(overlay_upper_is_plain(&tree.root(), Trusted).unwrap());
-        let mut export = Export::overlay_upper(&tree.root(), vec![], User, ExportOptions::default()).unwrap();
-        let error = export.read_to_end(&mut Vec::new()).unwrap_err();
-        let error = error.into_inner().unwrap().downcast::<graphdriver_archive::Error>().unwrap();
-        assert_eq!(
-            (error.kind(), error.failed_path().unwrap().to_str()),
-            (ErrorKind::NotSupported, Some("a"))
-        );
+fn a_renamed_directory_is_written_with_all_that_shows_in_it() {
+    let (upper, middle, bottom) = (Tree::new(), Tree::new(), Tree::new());
+    bottom.file("old/a", "a").file("old/sub/b", "b").file("there/hidden", "");
+    middle.dir("old").file("old/middle", "m").file("old/sub", "a file hides").dir("there");
+    upper.dir("new").xattr("new", REDIRECT, b"/old").file("new/own", "o");
+    upper.dir("there").xattr("there", REDIRECT, b"/old");
+    let below = ["0 new/a", "0 new/middle", "0 new/own", "0 new/sub", "5 there/", "0 there/.wh..wh..opq"];
+    let names = [&["5 new/"][..], &below, &["0 there/a", "0 there/middle", "0 there/sub"]].concat();
+    assert_eq!(listed(&overlay(&upper, &[&middle, &bottom], User)), names);
+    // Renamed back, it is what it was.
+    let back = Tree::new();
+    back.dir("old").xattr("old", REDIRECT, b"/old").file("old/new", "");
+    assert_eq!(listed(&overlay(&back, &[&middle, &bottom], User)), ["5 old/", "0 old/new"]);
+    assert_eq!(listed(&overlay(&back, &[], User)), ["5 old/", "0 old/new"]);
+}
+
+#[test]
+fn a_file_with_metadata_only_is_written_with_its_contents() {
+    let (upper, lower) = (Tree::new(), Tree::new());
+    lower.file("dir/file", "contents").file("elsewhere", "elsewhere");
+    upper.file("dir/file", "").xattr("dir/file", METACOPY, b"").mode("dir/file", 0o640);
+    upper.file("moved", "").xattr("moved", METACOPY, b"").xattr("moved", REDIRECT, b"/elsewhere");
+    upper.link("moved-too", "moved");
+    for (path, bytes) in [("dir/file", 8), ("moved", 9)] {
+        std::fs::File::options().write(true).open(upper.path(path)).unwrap().set_len(bytes).unwrap();
     }
+    let archive = overlay(&upper, &[&lower], User);
+    assert_eq!(listed(&archive), ["5 dir/", "0 dir/file", "0 moved", "1 moved-too -> moved"]);
+    let copy = Tree::new();
+    graphdriver_archive::apply(
+        &copy.root(),
+        &mut &archive[..],
+        &graphdriver_archive::ApplyOptions::default(),
+    )
+    .unwrap();
+    assert_eq!(std::fs::read(copy.path("dir/file")).unwrap(), b"contents");
+    assert_eq!(std::fs::read(copy.path("moved-too")).unwrap(), b"elsewhere");
+}
+
+#[test]
+fn what_cannot_be_followed_fails_with_its_path() {
+    let (renamed, emptied, lower) = (Tree::new(), Tree::new(), Tree::new());
+    renamed.file("a/file", "").xattr("a", REDIRECT, b"/../b");
+    emptied.file("a", "").xattr("a", METACOPY, b"");
+    for (tree, kind) in [(&renamed, ErrorKind::PathEscape), (&emptied, ErrorKind::Io)] {
+        let stack = LayerStack::overlay(vec![tree.root(), lower.root()], User);
+        let mut export = Export::layer(&stack, 1, ExportOptions::default());
+        let error = std::io::Read::read_to_end(&mut export, &mut Vec::new()).unwrap_err();
+        let error = error.into_inner().unwrap().downcast::<graphdriver_archive::Error>().unwrap();
+        assert_eq!((error.kind(), error.failed_path().unwrap().to_str()), (kind, Some("a")));
+    }
+}
+
+#[test]
+fn several_directories_are_one_layer() {
+    let (upper, older, lower) = (Tree::new(), Tree::new(), Tree::new());
+    lower.file("kept/a", "").file("replaced/a", "").file("gone", "").file("file", "lower");
+    older.file("kept/b", "").file("replaced", "a file").file("file", "older").dir("only").file("only/x", "");
+    older.file("marked/gone", "").file("marked/new", "").xattr("marked", OPAQUE, b"x");
+    older.xattr("marked/gone", "user.overlay.whiteout", b"");
+    lower.file("marked/gone", "");
+    upper.file("kept/c", "").file("replaced/new", "").file("file", "upper").file("only/y", "");
+    let archive = layer(&upper, &[&older, &lower], 2, User);
+    let names = [
+        "0 file",
+        "5 kept/",
+        "0 kept/b",
+        "0 kept/c",
+        "5 marked/",
+        "0 marked/.wh.gone",
+        "0 marked/new",
+        "5 only/",
+        "0 only/x",
+        "0 only/y",
+        "5 replaced/",
+        "0 replaced/.wh..wh..opq",
+        "0 replaced/new",
+    ];
+    assert_eq!(listed(&archive), names);
+    assert!(
+        archive.windows(5).any(|window| window == b"upper")
+            && !archive.windows(5).any(|window| window == b"older")
+    );
+    // All of them are the whole tree, without any mark.
+    let whole = listed(&layer(&upper, &[&older, &lower], 3, User));
+    assert!(whole.iter().all(|name| !name.contains(".wh.")), "{whole:?}");
+    assert!(whole.contains(&"0 gone".to_owned()) && whole.contains(&"0 kept/a".to_owned()), "{whole:?}");
+}
+
+#[test]
+fn several_directories_with_whiteouts_by_name_are_one_layer() {
+    let (upper, older, lower) = (Tree::new(), Tree::new(), Tree::new());
+    lower.file("gone", "").file("anew", "").file("dir/a", "").file("late", "");
+    older.file(".wh.gone", "").file(".wh.anew", "").file(".wh.dir", "").file("late", "").file("own", "");
+    upper.file("anew", "").file("dir/b", "").file(".wh.late", "").file(".wh.own", "");
+    let stack = LayerStack::fuse_overlay([&upper, &older, &lower].map(Tree::root).to_vec());
+    let archive = read(Export::layer(&stack, 2, ExportOptions::default()));
+    let names = ["0 .wh.gone", "0 .wh.late", "0 anew", "5 dir/", "0 dir/.wh..wh..opq", "0 dir/b"];
+    assert_eq!(listed(&archive), names);
+    let changes = printed(&graphdriver_archive::layer_changes(&stack, 2).unwrap());
+    assert_eq!(changes, ["C /anew", "D /dir", "A /dir/b", "D /gone", "D /late"]);
+}
+
+/// More directories than are kept open, and deeper than is kept open.
+#[test]
+fn many_directories_and_levels_come_together() {
+    let layers: Vec<Tree> = (0..150).map(|_| Tree::new()).collect();
+    let deep = "d/".repeat(40);
+    for (index, layer) in layers.iter().enumerate() {
+        layer
+            .file(&format!("dir/sub/{index:03}"), "")
+            .file(&format!("{deep}{index:03}"), "")
+            .file(&format!("d/z{index:03}"), "");
+    }
+    let lowers: Vec<&Tree> = layers[1..].iter().collect();
+    let whole = listed(&layer(&layers[0], &lowers, 150, User));
+    assert_eq!(whole.len(), 40 + 2 + 3 * 150);
+    let half = listed(&layer(&layers[0], &lowers, 75, User));
+    assert_eq!(half.len(), 40 + 2 + 3 * 75);
 }
 
 #[test]
@@ -119,6 +229,7 @@ fn aufs_marks_are_kept_and_its_own_files_left_out() {
         .link("dir/.wh.gone", ".wh..wh.aufs")
         .link(".wh.top", ".wh..wh.aufs");
     rw.mode("dir", 0o711);
-    let archive = read(Export::aufs_upper(&rw.root(), ExportOptions::default()).unwrap());
+    let stack = LayerStack::aufs(vec![rw.root()]);
+    let archive = read(Export::layer(&stack, 1, ExportOptions::default()));
     assert_eq!(listed(&archive), ["0 .wh.top", "5 dir/", "0 dir/.wh..wh..opq", "0 dir/.wh.gone", "0 dir/x"]);
 }

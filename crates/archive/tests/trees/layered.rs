@@ -1,23 +1,29 @@
 //! Layers in overlay and in AUFS form, compared with what lies below them.
 
 use graphdriver_archive::whiteout::OverlayXattrs::{Trusted, User};
-use graphdriver_archive::{
-    ErrorKind, Export, ExportOptions, RootDir, aufs_changes, fuse_overlay_changes, overlay_changes,
-};
+use graphdriver_archive::{Export, ExportOptions, LayerStack, RootDir, layer_changes};
 
 use crate::export::{listed, read};
 use crate::support::{Tree, printed};
 
-fn roots(lowers: &[&Tree]) -> Vec<RootDir> {
-    lowers.iter().map(|tree| tree.root()).collect()
+fn roots(upper: &Tree, lowers: &[&Tree]) -> Vec<RootDir> {
+    std::iter::once(&upper).chain(lowers).map(|tree| tree.root()).collect()
 }
 
 fn overlay(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
-    printed(&overlay_changes(&upper.root(), &roots(lowers), User).unwrap())
+    printed(&layer_changes(&LayerStack::overlay(roots(upper, lowers), User), 1).unwrap())
+}
+
+fn trusted(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
+    printed(&layer_changes(&LayerStack::overlay(roots(upper, lowers), Trusted), 1).unwrap())
+}
+
+fn fuse(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
+    printed(&layer_changes(&LayerStack::fuse_overlay(roots(upper, lowers)), 1).unwrap())
 }
 
 fn aufs(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
-    printed(&aufs_changes(&upper.root(), &roots(lowers)).unwrap())
+    printed(&layer_changes(&LayerStack::aufs(roots(upper, lowers)), 1).unwrap())
 }
 
 #[test]
@@ -99,15 +105,6 @@ fn whiteouts_by_xattr_count_only_in_directories_marked_for_them() {
     assert_eq!(overlay(&top, &[&upper, &lower]), ["C /marked", "A /marked/gone", "C /plain/kept"]);
 }
 
-#[test]
-fn a_renamed_directory_is_for_the_mounted_trees_to_compare() {
-    let upper = Tree::new();
-    upper.dir("a/moved").xattr("a/moved", "user.overlay.redirect", b"/old");
-    let error = overlay_changes(&upper.root(), &[], User).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotSupported);
-    assert_eq!(error.failed_path().unwrap().to_str(), Some("a/moved"));
-}
-
 /// A directory is made, deleted and made again at growing depth; each time only what the layer did is listed.
 #[test]
 #[ignore = "needs root"]
@@ -134,12 +131,12 @@ fn echo() {
             b"y",
         );
         let added = [format!("A /{}", path(depth)), format!("A /{}/file", path(depth))];
-        let found = overlay_changes(&again.root(), &roots(&[&second, &base]), Trusted).unwrap();
-        assert_eq!(printed(&found), [above.clone(), added.to_vec()].concat());
+        let found = trusted(&again, &[&second, &base]);
+        assert_eq!(found, [above.clone(), added.to_vec()].concat());
         // Without the layer that deleted it, the opaque directory itself is the deletion.
-        let found = overlay_changes(&again.root(), &roots(&[&base]), Trusted).unwrap();
+        let found = trusted(&again, &[&base]);
         let below = format!("A /{}/file", path(depth));
-        assert_eq!(printed(&found), [above, vec![format!("D /{}", path(depth)), below]].concat());
+        assert_eq!(found, [above, vec![format!("D /{}", path(depth)), below]].concat());
     }
 }
 
@@ -186,11 +183,12 @@ fn fuse_overlayfs_marks_in_all_forms() {
     upper.dir("c").xattr("c", "user.overlay.opaque", b"y");
     upper.dir("d").xattr("d", "user.fuseoverlayfs.opaque", b"y");
     upper.file("merged/new", "").file(".wh.file", "").whiteout("device").file("fresh/.wh..wh..opq", "");
-    let found = fuse_overlay_changes(&upper.root(), &[lower.root()]).unwrap();
+    let found = fuse(&upper, &[&lower]);
     let expected =
         ["D /a", "D /b", "D /c", "D /d", "D /device", "D /file", "A /fresh", "C /merged", "A /merged/new"];
-    assert_eq!(printed(&found), expected);
-    let export = Export::fuse_overlay_upper(&upper.root(), vec![lower.root()], ExportOptions::default());
+    assert_eq!(found, expected);
+    let stack = LayerStack::fuse_overlay(roots(&upper, &[&lower]));
+    let export = Export::layer(&stack, 1, ExportOptions::default());
     let names = [
         "0 .wh.file",
         "5 a/",
@@ -206,11 +204,11 @@ fn fuse_overlayfs_marks_in_all_forms() {
         "5 merged/",
         "0 merged/new",
     ];
-    assert_eq!(listed(&read(export.unwrap())), names);
+    assert_eq!(listed(&read(export)), names);
     // What the layer hides is hidden from the layers above it.
     let top = Tree::new();
     top.file("file", "").file("device", "").file("a/old", "").file("merged/old", "").settle();
-    let found = fuse_overlay_changes(&top.root(), &[upper.root(), lower.root()]).unwrap();
+    let found = fuse(&top, &[&upper, &lower]);
     let expected = ["C /a", "A /a/old", "A /device", "A /file", "C /merged", "C /merged/old"];
-    assert_eq!(printed(&found), expected);
+    assert_eq!(found, expected);
 }

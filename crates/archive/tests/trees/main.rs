@@ -8,6 +8,7 @@ mod copy;
 mod export;
 mod export_layers;
 mod layered;
+mod mounted;
 mod round_trip;
 mod stack;
 mod support;

@@ -2,7 +2,8 @@
 
 use graphdriver_archive::whiteout::OverlayXattrs::Trusted;
 use graphdriver_archive::{
-    Applied, ApplyOptions, CompareOptions, Export, ExportOptions, IdMap, IdMaps, WhiteoutMode, apply, changes,
+    Applied, ApplyOptions, CompareOptions, Export, ExportOptions, IdMap, IdMaps, LayerStack, WhiteoutMode,
+    apply, changes,
 };
 
 use crate::export::odd_tree;
@@ -47,8 +48,11 @@ fn an_overlay_layer() {
     lower.file("over/old", "").file("dir/gone", "");
     upper.file("over/x", "").dir("dir").whiteout("dir/gone").whiteout("top").file("new/x", "");
     upper.xattr("over", "trusted.overlay.opaque", b"y").settle().time("dir/gone", 0, 0).time("top", 0, 0);
-    let export =
-        Export::overlay_upper(&upper.root(), vec![lower.root()], Trusted, ExportOptions::default()).unwrap();
+    let export = Export::layer(
+        &LayerStack::overlay(vec![upper.root(), lower.root()], Trusted),
+        1,
+        ExportOptions::default(),
+    );
     let options = ApplyOptions { whiteouts: WhiteoutMode::Overlay(Trusted), ..ApplyOptions::default() };
     applied(export, &copy, &options);
     for whiteout in ["dir/gone", "top"] {

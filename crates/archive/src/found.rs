@@ -1,4 +1,4 @@
-//! What there is to know about a file before its header can be written.
+//! What there is to know about a file of a tree.
 
 use std::ffi::{CStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,6 +9,7 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::error::{Error, Result};
+use crate::stack::{LayerForm, Marks};
 use crate::walk::{as_path, lstat_at, open_dir_at, open_file_at};
 use crate::xattrs::{self, Xattr};
 
@@ -17,14 +18,18 @@ use crate::xattrs::{self, Xattr};
 pub(crate) struct Found {
     pub(crate) stat: FileStat,
     pub(crate) kind: Kind,
+    /// The portable ones.
     pub(crate) xattrs: Vec<Xattr>,
+    /// What it says about the layers below.
+    pub(crate) marks: Marks,
 }
 
 /// What kind it is, and what reading it takes.
 #[derive(Debug)]
 pub(crate) enum Kind {
     Regular(OwnedFd),
-    Directory(OwnedFd),
+    /// Taken out by who goes on into it.
+    Directory(Option<OwnedFd>),
     Symlink(OsString),
     Fifo,
     Device(FileType),
@@ -47,15 +52,16 @@ impl Place<'_> {
     }
 }
 
-/// Looks at the file, of which the directory says that it is a `hint`; `None` when it is not there any more.
+/// Looks at the file, of which the directory says that it is a `hint`; `None` when it is not there any more. Its marks are those of a layer of
+/// this form.
 ///
 /// Files and directories are opened first and then looked at, so that what is said about them and what is in them is the same file's.
-pub(crate) fn find(place: Place<'_>, hint: FileType) -> Result<Option<Found>> {
+pub(crate) fn find(place: Place<'_>, hint: FileType, form: LayerForm) -> Result<Option<Found>> {
     let mut file_type = hint;
     // Another process may put another kind of file in its place between two calls; not for ever.
     for _ in 0..8 {
         let found = match file_type {
-            FileType::Regular | FileType::Directory => open(place, file_type)?,
+            FileType::Regular | FileType::Directory => open(place, file_type, form)?,
             _ => look(place)?,
         };
         match found {
@@ -67,6 +73,7 @@ pub(crate) fn find(place: Place<'_>, hint: FileType) -> Result<Option<Found>> {
     Err(place.failed("openat", Errno::EAGAIN))
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Lookup {
     Found(Found),
     Missing,
@@ -74,7 +81,7 @@ enum Lookup {
     Other(FileType),
 }
 
-fn open(place: Place<'_>, file_type: FileType) -> Result<Lookup> {
+fn open(place: Place<'_>, file_type: FileType, form: LayerForm) -> Result<Lookup> {
     let opened = if file_type.is_dir() {
         open_dir_at(place.dir, place.name)
     } else {
@@ -92,9 +99,10 @@ fn open(place: Place<'_>, file_type: FileType) -> Result<Lookup> {
     if actual != file_type {
         return Ok(Lookup::Other(actual));
     }
-    let xattrs = xattrs::of_file(fd.as_fd()).map_err(|errno| place.failed("fgetxattr", errno))?;
-    let kind = if file_type.is_dir() { Kind::Directory(fd) } else { Kind::Regular(fd) };
-    Ok(Lookup::Found(Found { stat, kind, xattrs }))
+    let (xattrs, marks) =
+        form.xattrs_and_marks(fd.as_fd(), file_type).map_err(|errno| place.failed("fgetxattr", errno))?;
+    let kind = if file_type.is_dir() { Kind::Directory(Some(fd)) } else { Kind::Regular(fd) };
+    Ok(Lookup::Found(Found { stat, kind, xattrs, marks }))
 }
 
 fn look(place: Place<'_>) -> Result<Lookup> {
@@ -119,5 +127,5 @@ fn look(place: Place<'_>) -> Result<Lookup> {
         Err(Errno::ENOENT) => return Ok(Lookup::Missing),
         xattrs => xattrs.map_err(|errno| place.failed("lgetxattr", errno))?,
     };
-    Ok(Lookup::Found(Found { stat, kind, xattrs }))
+    Ok(Lookup::Found(Found { stat, kind, xattrs, marks: Marks::default() }))
 }
