@@ -54,8 +54,8 @@ struct Above {
 fn above(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Above>> {
     home.stores.require("diff", id)?;
     let base = base.map(|base| home.stores.require("diff", base)).transpose()?;
-    if !home.native_diff {
-        tracing::info!(layer = %id, "comparing mounted layers, since native diff is off");
+    if let Some(reason) = home.no_native_diff() {
+        tracing::info!(layer = %id, %reason, "comparing mounted layers, since native diff is off");
         return Ok(None);
     }
     let hold = Hold::take(home, "diff", id)?;

@@ -16,7 +16,7 @@ use crate::layout::{Layout, TEMP_DIRS};
 use crate::link;
 use crate::mount_program::{self, MountProgram};
 use crate::options::{OverlayOptions, OverlayTuning};
-use crate::probe::{self, Probes, Scratch, Support};
+use crate::probe::{self, Feature, Probes, Scratch, Support, Verdict};
 use crate::stores::Stores;
 
 /// In the run home: who uses which mount.
@@ -29,7 +29,8 @@ pub(crate) struct Home {
     pub(crate) options: OverlayOptions,
     /// What mounts instead of the kernel.
     pub(crate) mount_program: Option<MountProgram>,
-    pub(crate) native_diff: bool,
+    /// Why diffs are not to be read from the layers' directories, if so.
+    no_native_diff: Option<&'static str>,
     pub(crate) support: Support,
     pub(crate) shifting: Shifting,
     pub(crate) quotas: LayerQuotas,
@@ -81,8 +82,11 @@ impl Home {
             stores,
             options,
             mount_program,
-            // Below a mask files do not say what they are; the mount does.
-            native_diff: tuning.native_diff && !masks,
+            no_native_diff: match tuning.native_diff {
+                false => Some("it was switched off when the home was opened"),
+                true if masks => Some("below `force_mask` files do not say what they are, mounts do"),
+                true => None,
+            },
             support,
             shifting,
             quotas,
@@ -95,6 +99,19 @@ impl Home {
             ids::finish_all(&home)?;
         }
         Ok(home)
+    }
+
+    /// Why diffs compare mounted layers instead of reading the layers' directories; `None` when they need not.
+    pub(crate) fn no_native_diff(&self) -> Option<String> {
+        match (self.no_native_diff, &self.mount_program) {
+            (Some(reason), _) => Some(reason.to_owned()),
+            (None, Some(_)) => None,
+            (None, None) => match self.probes.find_out(Feature::TrueOpaqueMarks) {
+                Ok(Verdict::Off(reason)) => Some(reason),
+                // That space for a trial is wanting says nothing of the kernel.
+                Ok(Verdict::On) | Err(_) => None,
+            },
+        }
     }
 
     /// The directories, uppermost first, as what mounts them here understands their marks.

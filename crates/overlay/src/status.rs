@@ -15,7 +15,7 @@ use crate::probe::{Feature, Verdict};
 /// What the driver can do.
 pub(crate) fn capabilities(home: &Home) -> Capabilities {
     Capabilities {
-        native_diff: home.native_diff,
+        native_diff: home.no_native_diff().is_none(),
         native_apply: true,
         staged_apply: true,
         exact_diffs: true,
@@ -39,7 +39,7 @@ pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
         ("Backing Filesystem", home.support.backing.to_string()),
         // Without it the home does not open.
         ("Supports d_type", true.to_string()),
-        ("Native Overlay Diff", home.native_diff.to_string()),
+        ("Native Overlay Diff", home.no_native_diff().is_none().to_string()),
         ("Using metacopy", uses_metacopy(home).to_string()),
         ("Supports shifting", home.shifting.is_on().to_string()),
         ("Supports volatile", dialect.volatile.to_string()),
@@ -98,11 +98,7 @@ fn id_mapped_lowers(home: &Home) -> core::Feature {
 
 fn native_diff(home: &Home) -> core::Feature {
     let name = "native_diff";
-    if home.native_diff {
-        named(name, home.probes.verdict(Feature::TrueOpaqueMarks))
-    } else {
-        core::Feature::off(name, "it was switched off when the home was opened")
-    }
+    home.no_native_diff().map_or_else(|| core::Feature::on(name), |reason| core::Feature::off(name, reason))
 }
 
 /// Whether changed metadata is stored without contents, because it was asked for and can be had.

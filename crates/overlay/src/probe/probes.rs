@@ -72,23 +72,29 @@ impl Probes {
 
     /// Whether the feature is there. Where that cannot be found out it is not, and the next who asks tries again.
     pub(crate) fn verdict(&self, feature: Feature) -> Verdict {
+        self.find_out(feature)
+            .unwrap_or_else(|error| Verdict::Off(format!("cannot be found out: {}", error.report())))
+    }
+
+    /// Whether the feature is there.
+    ///
+    /// # Errors
+    /// What says nothing about the feature: `NoSpace`, `PermissionDenied`, `Io`.
+    pub(crate) fn find_out(&self, feature: Feature) -> Result<Verdict> {
         if self.by_program {
-            return Verdict::Off("layers are mounted by the mount program".to_owned());
+            return Ok(Verdict::Off("layers are mounted by the mount program".to_owned()));
         }
         let mut memory = self.memory.lock();
         if let Some(known) = memory.verdict(feature) {
-            return known.clone();
+            return Ok(known.clone());
         }
         let dialect = self.support.dialect;
         let tried = self.trials.run(&mut memory, |scratch| feature.probe(&Trial::prepare(scratch)?, dialect));
         tracing::debug!(?feature, ?tried, "tried");
-        match tried {
-            Ok(verdict) => {
-                memory.set_verdict(feature, verdict.clone());
-                verdict
-            }
-            Err(error) => Verdict::Off(format!("cannot be found out: {}", error.report())),
+        if let Ok(verdict) = &tried {
+            memory.set_verdict(feature, verdict.clone());
         }
+        tried
     }
 }
 
