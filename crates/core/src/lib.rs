@@ -59,6 +59,6 @@ pub use problem::{Problem, Remedy};
 pub use ref_counter::RefCounter;
 pub use registry::{DEFAULT_PRIORITY, DriverEntry, DriverHome, OpenOptions, Registry};
 pub use size::{format_size, parse_size};
-pub use staging_dirs::remove_stale_staging_dirs;
+pub use staging_dirs::{remove_stale_staging_dirs, stale_staging_dirs};
 pub use sync_mode::SyncMode;
 pub use temp_dirs::{TempDir, TempDirs};

@@ -32,14 +32,14 @@ pub enum Remedy {
 }
 
 impl Problem {
-    /// A temporary directory of a process that is gone, at `path`, which neither opening the home nor cleaning it up could remove.
-    pub fn leftover(path: PathBuf) -> Self {
-        Self {
-            layer: None,
-            path,
-            what: "left by a process that is gone, and cannot be removed".to_owned(),
-            remedy: Remedy::Manual("something in it is mounted or immutable".to_owned()),
-        }
+    /// A temporary directory of a process that is gone, at `path`: what a repair deletes, unless one has just tried to (`repaired`).
+    pub fn leftover(path: PathBuf, repaired: bool) -> Self {
+        let remedy = if repaired {
+            Remedy::Manual("it cannot be removed: something in it is mounted or immutable".to_owned())
+        } else {
+            Remedy::Repairable("removes it".to_owned())
+        };
+        Self { layer: None, path, what: "left by a process that is gone".to_owned(), remedy }
     }
 
     /// Whether it still is one.

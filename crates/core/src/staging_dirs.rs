@@ -3,11 +3,11 @@
 //! Below `<home>/staging` (0700) each directory of a random name has `dir`, the layer in the making, and `staging.lock`, which its owner keeps locked exclusively and
 //! removes last but one. What this crate makes lies in [`TempDirs`](crate::TempDirs) instead.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use graphdriver_archive::{RootDir, remove_at};
@@ -30,42 +30,70 @@ const GRACE: Duration = Duration::from_secs(60);
 /// # Errors
 /// The first of the failures to delete one; the others are deleted all the same.
 pub fn remove_stale_staging_dirs(home: &Path) -> Result<()> {
-    let path = home.join("staging");
-    let failed = |error| Error::io("read directory", &path, error);
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed)?,
-    };
-    let root = RootDir::open(&path)?;
     let mut first = Ok(());
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().map_err(failed)?.is_dir() {
-            first = first.and(remove_if_stale(&root, &entry.file_name()));
-        }
+    for stale in stale(home)? {
+        let removed = stale.and_then(|stale| {
+            tracing::info!(path = ?stale.path, "deleting what a killed process left of a partial pull");
+            Ok(remove_at(stale.staging.as_fd(), &stale.name, &stale.path)?)
+        });
+        first = first.and(removed);
     }
     first
 }
 
-fn remove_if_stale(staging: &RootDir, name: &OsStr) -> Result<()> {
-    let path = staging.path().join(name);
+/// The directories that [`remove_stale_staging_dirs`] would delete.
+///
+/// # Errors
+/// `Io`.
+pub fn stale_staging_dirs(home: &Path) -> Result<Vec<PathBuf>> {
+    stale(home)?.map(|stale| Ok(stale?.path)).collect()
+}
+
+/// A directory whose process is gone.
+struct Stale {
+    staging: RootDir,
+    name: OsString,
+    path: PathBuf,
+    /// Keeps others from deleting it too.
+    _lock: Option<FileLock>,
+}
+
+fn stale(home: &Path) -> Result<impl Iterator<Item = Result<Stale>>> {
+    let path = home.join("staging");
+    let failed = |path: &Path, error| Error::io("read directory", path, error);
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some((entries.map_err(|error| failed(&path, error))?, RootDir::open(&path)?)),
+    };
+    let look = move |entry: io::Result<fs::DirEntry>, staging: &RootDir| {
+        let entry = entry.map_err(|error| failed(staging.path(), error))?;
+        let is_dir = entry.file_type().map_err(|error| failed(staging.path(), error))?.is_dir();
+        if is_dir { if_stale(staging, entry.file_name()) } else { Ok(None) }
+    };
+    let found = entries.into_iter().flat_map(move |(entries, staging)| {
+        entries.filter_map(move |entry| look(entry, &staging).transpose())
+    });
+    Ok(found)
+}
+
+fn if_stale(staging: &RootDir, name: OsString) -> Result<Option<Stale>> {
+    let path = staging.path().join(&name);
     if !is_old(&path) {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(dir) = unless_gone(staging.subdir(Path::new(name)))? else { return Ok(()) };
+    let Some(dir) = unless_gone(staging.subdir(Path::new(&name)))? else { return Ok(None) };
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let failed = |call, errno| Error::syscall(call, path.join(LOCK), errno);
-    let _lock = match openat(&dir, LOCK, flags, Mode::empty()) {
+    let lock = match openat(&dir, LOCK, flags, Mode::empty()) {
         Ok(file) => match FileLock::try_lock(file.into(), 0, 0, LockKind::Exclusive) {
             Ok(Some(lock)) => Some(lock),
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(None),
             Err(errno) => return Err(failed("fcntl", errno)),
         },
         Err(Errno::ENOENT) => None,
         Err(errno) => return Err(failed("openat", errno)),
     };
-    tracing::info!(?path, "deleting what a killed process left of a partial pull");
-    Ok(remove_at(staging.as_fd(), name, &path)?)
+    Ok(Some(Stale { staging: staging.clone(), name, path, _lock: lock }))
 }
 
 fn unless_gone<T>(result: graphdriver_archive::Result<T>) -> Result<Option<T>> {
@@ -117,7 +145,9 @@ mod tests {
         let held = staging(home.path(), "456", 2 * GRACE, true).unwrap();
         assert!(try_lock(&held, 0, 0, LockKind::Exclusive).unwrap());
         fs::write(home.path().join("staging/file"), "x").unwrap();
+        assert_eq!(stale_staging_dirs(home.path()).unwrap(), [home.path().join("staging/123")]);
         remove_stale_staging_dirs(home.path()).unwrap();
+        assert!(stale_staging_dirs(home.path()).unwrap().is_empty());
         assert_eq!(names(home.path()), ["456", "file"]);
         assert!(home.path().join("staging/456/dir/sub/file").exists());
         drop(held);

@@ -6,6 +6,7 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use graphdriver_core::{Graph, MountOptions, Remedy};
 use graphdriver_sys::ofd_lock::{LockKind, try_lock};
@@ -15,24 +16,49 @@ use support::{Store, base, id, names, on, write};
 struct Chain {
     store: Store,
     graph: Graph,
+    home: PathBuf,
 }
 
 impl Chain {
     fn new() -> Self {
-        let store = Store::new();
-        let graph = store.open();
-        graph.create(&id("bottom"), &base()).unwrap();
-        graph.create(&id("middle"), &on("bottom")).unwrap();
-        graph.create(&id("top"), &on("middle")).unwrap();
+        Self::named("overlay")
+    }
+
+    /// As Docker makes them: nothing beside `diff` in the lowest layer, no mount points, marks of parents, and the daemon's own directories beside the home.
+    fn of_dockers() -> Self {
+        let chain = Self::named("overlay2");
         for layer in ["bottom", "middle", "top"] {
+            for dir in ["merged", "empty"] {
+                // The lowest layer alone has something to mount over.
+                if layer == "bottom" || dir == "merged" {
+                    fs::remove_dir(chain.path(layer).join(dir)).unwrap();
+                }
+            }
+        }
+        fs::remove_dir(chain.path("bottom/work/work")).unwrap();
+        fs::remove_dir(chain.path("bottom/work")).unwrap();
+        assert_eq!(names(chain.path("bottom")), ["committed", "diff", "link"]);
+        assert_eq!(names(chain.path("middle")), ["committed", "diff", "link", "lower", "work"]);
+        fs::write(chain.path("backingFsBlockDev"), "").unwrap();
+        fs::create_dir_all(chain.store.root().join("image/overlay2/layerdb")).unwrap();
+        assert_eq!(chain.check(false), [""; 0]);
+        chain
+    }
+
+    fn named(name: &str) -> Self {
+        let store = Store::new();
+        let graph = store.open_named(name);
+        let home = store.root().join(name);
+        for (layer, create) in [("bottom", base()), ("middle", on("bottom")), ("top", on("middle"))] {
+            graph.create(&id(layer), &create).unwrap();
             write(&graph, layer, layer, layer);
         }
         assert_eq!(graph.check(false).unwrap(), []);
-        Self { store, graph }
+        Self { store, graph, home }
     }
 
     fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.store.home().join(path)
+        self.home.join(path)
     }
 
     fn link(&self, layer: &str) -> String {
@@ -48,10 +74,10 @@ impl Chain {
     /// Checks that a look changes nothing and finds one thing that contains `what`; that a repair mends it; and that all is well then.
     #[track_caller]
     fn mends(&self, what: &str) {
-        let before = listing(&self.store.home());
+        let before = listing(&self.home);
         let found = self.check(false);
         assert!(found.iter().any(|line| line.contains(what) && line.contains("(a repair ")), "{found:?}");
-        assert_eq!(listing(&self.store.home()), before, "looking has changed something");
+        assert_eq!(listing(&self.home), before, "looking has changed something");
         let [problem] = <[_; 1]>::try_from(self.graph.check(true).unwrap()).unwrap();
         assert_eq!(problem.remedy, Remedy::Repaired, "{problem}");
         assert_eq!(self.check(false), [""; 0]);
@@ -61,7 +87,7 @@ impl Chain {
     /// Checks that the one thing found contains `what`, and that a repair leaves everything as it is.
     #[track_caller]
     fn leaves(&self, what: &str) {
-        let before = listing(&self.store.home());
+        let before = listing(&self.home);
         for repair in [false, true] {
             let problems = self.graph.check(repair).unwrap();
             assert!(problems.iter().any(|problem| problem.to_string().contains(what)), "{problems:?}");
@@ -71,7 +97,7 @@ impl Chain {
                     "{problems:?}"
                 );
             }
-            assert_eq!(listing(&self.store.home()), before);
+            assert_eq!(listing(&self.home), before);
         }
     }
 
@@ -282,4 +308,66 @@ fn what_is_nobodys_is_told_and_stays() {
     fs::remove_dir(chain.path("with space")).unwrap();
     fs::write(chain.path("l/README"), "").unwrap();
     chain.leaves("is no link to a layer");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_home_of_dockers_is_mended_likewise() {
+    let lost = |break_it: &dyn Fn(&Chain), what: &str| {
+        let chain = Chain::of_dockers();
+        break_it(&chain);
+        chain.mends(what);
+    };
+    let unlink =
+        |chain: &Chain, layer: &str| fs::remove_file(chain.path("l").join(chain.link(layer))).unwrap();
+    lost(&|chain| unlink(chain, "middle"), "layer middle: its short name");
+    lost(&|chain| fs::remove_file(chain.path("bottom/link")).unwrap(), "layer bottom: its link file is lost");
+    lost(&|chain| fs::write(chain.path("top/link"), "").unwrap(), "layer top: its link file is lost");
+    let forget = |chain: &Chain| {
+        unlink(chain, "middle");
+        fs::remove_file(chain.path("middle/link")).unwrap();
+    };
+    lost(&forget, "layer middle: its link file is lost");
+    let leave_link = |chain: &Chain| symlink("../gone/diff", chain.path("l/GONE")).unwrap();
+    lost(&leave_link, "leads to layer gone, which is gone");
+}
+
+/// What a daemon that was killed leaves may be what one that runs is making.
+#[test]
+#[ignore = "needs root"]
+fn half_a_layer_of_dockers_is_left_to_people() {
+    let chain = Chain::of_dockers();
+    for layer in ["0123abcd", "0123abcd-init"] {
+        let half = chain.path(layer);
+        fs::create_dir(&half).unwrap();
+        let [problem] = <[_; 1]>::try_from(chain.graph.check(true).unwrap()).unwrap();
+        assert!(problem.remains() && problem.to_string().contains("Docker's"), "{problem}");
+        assert!(half.is_dir());
+        chain.graph.remove(&id(layer)).unwrap();
+        assert!(!half.exists());
+    }
+    chain.assert_intact();
+    assert_eq!(chain.check(true), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn leftovers_of_processes_are_told_and_go() {
+    let chain = Chain::new();
+    let temp = chain.path("tempdirs/temp-dir-x");
+    fs::create_dir_all(temp.join("layer/diff")).unwrap();
+    fs::write(chain.path("tempdirs/lock-x"), "").unwrap();
+    let staging = chain.path("staging/123");
+    fs::create_dir_all(staging.join("dir")).unwrap();
+    fs::write(staging.join("staging.lock"), "").unwrap();
+    let hour = SystemTime::now() - Duration::from_secs(3600);
+    File::open(&staging).unwrap().set_modified(hour).unwrap();
+    let found = chain.check(false);
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (line, path) in found.iter().zip([&temp, &staging]) {
+        assert_eq!(*line, format!("{path:?}: left by a process that is gone (a repair removes it)"));
+    }
+    assert_eq!(chain.check(true), [""; 0]);
+    assert!(!temp.exists() && !staging.exists());
+    chain.assert_intact();
 }

@@ -247,9 +247,16 @@ fn layers_of_the_store_are_mounted_and_built_on() {
 fn a_layer_whose_store_is_gone_is_told_and_can_be_removed() {
     let fixture = Fixture::new("");
     fixture.create("lent", None);
+    assert_eq!(fixture.graph.check(true).unwrap(), []);
     let _ = fixture.graph.create(&id("top"), &CreateOptions::on(&id("lent")));
     remove(&fixture.shown);
     assert!(fixture.graph.exists(&id("lent")).unwrap());
+    for repair in [false, true] {
+        let [problem] = <[_; 1]>::try_from(fixture.graph.check(repair).unwrap()).unwrap();
+        assert_eq!(problem.layer, Some(id("lent")));
+        assert!(problem.to_string().contains("what it was made from, is not there"), "{problem}");
+        assert!(problem.remains());
+    }
     let error = fixture.graph.mount(&id("top"), &MountOptions::default()).unwrap_err();
     assert!(error.report().to_string().contains("lent/diff"), "{}", error.report());
     fixture.graph.remove(&id("top")).unwrap();

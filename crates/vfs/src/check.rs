@@ -23,6 +23,7 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
             });
         }
     }
-    problems.extend(home.temp_dirs.leftovers()?.into_iter().map(Problem::leftover));
+    let leftovers = home.temp_dirs.leftovers()?.into_iter();
+    problems.extend(leftovers.map(|path| Problem::leftover(path, repair)));
     Ok(problems)
 }

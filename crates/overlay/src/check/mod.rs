@@ -3,13 +3,14 @@
 //! A [`Survey`] reads all short names and stacks once; the other modules tell what does not fit. A repair writes only what is known from
 //! elsewhere in the store, and deletes only what nobody can need.
 
+mod lent;
 mod links;
 mod repair;
 mod stacks;
 mod strays;
 mod survey;
 
-use graphdriver_core::{HomeLock, Problem, Result};
+use graphdriver_core::{HomeLock, Problem, Result, stale_staging_dirs};
 
 use crate::cleanup;
 use crate::home::Home;
@@ -36,9 +37,11 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
         // With the names that are mended now.
         let survey = if repair { Survey::of(&home.stores, store)? } else { survey };
         problems.extend(stacks::find(&survey).into_iter().map(conclude));
+        problems.extend(lent::find(&survey).into_iter().map(conclude));
         problems.extend(strays::find(home, &survey)?.into_iter().map(conclude));
-        let leftovers = home.temp_dirs_of(store).leftovers()?;
-        problems.extend(leftovers.into_iter().map(Problem::leftover));
+        let leftovers = home.temp_dirs_of(store).leftovers()?.into_iter();
+        let leftovers = leftovers.chain(stale_staging_dirs(store.path())?);
+        problems.extend(leftovers.map(|path| Problem::leftover(path, repair)));
     }
     Ok(problems)
 }
