@@ -9,6 +9,7 @@ use std::sync::Arc;
 use graphdriver_archive::{Applied, Change, DedupHash, DiskUsage, IdMaps};
 
 use crate::capabilities::{Capabilities, Feature};
+use crate::detached_mount::DetachedMount;
 use crate::driver::{CreateOptions, DeferredRemoval, Driver, MountOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer_diff::LayerDiff;
@@ -318,5 +319,17 @@ impl Graph {
             return Err(named(Error::new(ErrorKind::NotSupported, "change owners")));
         };
         shift.update_layer_id_map(id, to_container, to_host).map_err(named)
+    }
+
+    /// A mount of the layer for the caller alone, with all owners shown through `maps`; see [`IdShift::mount_detached`](crate::IdShift::mount_detached).
+    ///
+    /// # Errors
+    /// `NotSupported` when the driver cannot; otherwise as the driver says.
+    pub fn mount_detached(&self, id: &LayerId, maps: &IdMaps) -> Result<DetachedMount> {
+        let named = |error| with_names(error, &*self.driver, id);
+        let Some(shift) = self.driver.id_shift() else {
+            return Err(named(Error::new(ErrorKind::NotSupported, "mount")));
+        };
+        shift.mount_detached(id, maps).map_err(named)
     }
 }

@@ -5,6 +5,7 @@
 //! - [`Registry`] chooses and opens a driver.
 
 mod capabilities;
+mod detached_mount;
 mod differ;
 mod driver;
 mod error;
@@ -34,6 +35,7 @@ mod sync_mode;
 mod temp_dirs;
 
 pub use capabilities::{Capabilities, Feature};
+pub use detached_mount::DetachedMount;
 pub use differ::{Differ, DifferOutput};
 pub use driver::{CreateOptions, DeferredRemoval, Driver, LayerKind, MountOptions, Quota};
 pub use error::{Error, ErrorKind, Result};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::{Applied, Change, DedupHash, IdMaps};
 
+use crate::detached_mount::DetachedMount;
 use crate::differ::{Differ, DifferOutput};
 use crate::driver::CreateOptions;
 use crate::error::Result;
@@ -123,6 +124,17 @@ pub trait IdShift: Send + Sync {
 
     /// Whether [`get`](crate::Driver::get) can show a layer's owners through `maps` without rewriting them.
     fn supports_shifting(&self, maps: &IdMaps) -> bool;
+
+    /// Mounts the layer read-only, attached nowhere, for the caller alone, with all its owners shown through `maps`: those of its own files too, which
+    /// [`get`](crate::Driver::get) shows as they are. For layers whose files have the container's ids on disk, as those of images do.
+    ///
+    /// There can be any number of such mounts of one layer at once, through different maps, beside the one that `get` makes. What is written through that one meanwhile is seen or not. That one, when it is given back
+    /// meanwhile, stays until the last of these has ended.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `NotSupported` where `supports_shifting` says no, or nothing can be mounted without a place; `InvalidArgument` for maps that the kernel refuses, and for a layer that has
+    /// more layers below than can be stacked with it; `Io`.
+    fn mount_detached(&self, id: &LayerId, maps: &IdMaps) -> Result<DetachedMount>;
 }
 
 /// Layers that another program provides below a store directory (stargz-store and the like).

@@ -50,8 +50,8 @@
 pub use graphdriver_archive as archive;
 pub use graphdriver_core::{
     AdditionalLayer, AdditionalLayers, Applied, ArchiveDigest, Capabilities, Change, ChangeKind,
-    CreateOptions, Dedup, DedupHash, DeferredRemoval, DiskUsage, Driver, DriverEntry, DriverHome,
-    DriverOption, Error, ErrorKind, Feature, FileGetter, FsMagic, Graph, IdMap, IdMaps, IdShift,
+    CreateOptions, Dedup, DedupHash, DeferredRemoval, DetachedMount, DiskUsage, Driver, DriverEntry,
+    DriverHome, DriverOption, Error, ErrorKind, Feature, FileGetter, FsMagic, Graph, IdMap, IdMaps, IdShift,
     LayerApplyOptions, LayerDiff, LayerId, LayerKind, Mount, MountOptions, NativeDiff, OVERFLOW_ID,
     OpenOptions, Owner, Problem, Quota, Registry, Remedy, Result, StagedApply, StagedLayer, SyncMode,
     format_size, fs_magic, naive, parse_size,

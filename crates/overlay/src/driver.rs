@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use graphdriver_core::{
     AdditionalLayer, AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash,
-    DeferredRemoval, Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Feature, FileGetter,
-    IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result,
-    StagedApply, StagedLayer,
+    DeferredRemoval, DetachedMount, Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome,
+    Feature, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff,
+    Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::create::Draft;
@@ -190,6 +190,10 @@ impl IdShift for Overlay {
 
     fn supports_shifting(&self, maps: &IdMaps) -> bool {
         ids::supports_shifting(&self.home, maps)
+    }
+
+    fn mount_detached(&self, id: &LayerId, maps: &IdMaps) -> Result<DetachedMount> {
+        ids::mount_detached(&self.home, id, maps)
     }
 }
 

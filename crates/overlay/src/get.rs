@@ -53,7 +53,7 @@ pub(crate) fn put(home: &Home, id: &LayerId) -> Result<()> {
 }
 
 /// What the driver's and the caller's options ask for together.
-fn request(home: &Home, options: &MountOptions) -> Result<MountRequest> {
+pub(crate) fn request(home: &Home, options: &MountOptions) -> Result<MountRequest> {
     let mut request = MountRequest::parse(&mount::merge(&home.options.mount_options, &options.extra))?;
     if options.read_only {
         request.attributes = request.attributes.and(Attributes::READ_ONLY);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use graphdriver_archive::{self as archive, CopyMethod};
 use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
-    Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Error, Feature, FileGetter, IdMaps,
-    IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff, Problem, Result, StagedApply,
-    StagedLayer,
+    DetachedMount, Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Error, ErrorKind,
+    Feature, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff,
+    Problem, Result, StagedApply, StagedLayer,
 };
 
 use crate::home::Home;
@@ -254,6 +254,10 @@ impl IdShift for Vfs {
 
     fn supports_shifting(&self, _maps: &IdMaps) -> bool {
         false
+    }
+
+    fn mount_detached(&self, _id: &LayerId, _maps: &IdMaps) -> Result<DetachedMount> {
+        Err(Error::new(ErrorKind::NotSupported, "mount").detail("vfs mounts nothing"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Layers under other ids than they have on disk: shown so, or rewritten.
 
+mod detached;
 mod probe;
 mod rotation;
 
@@ -11,6 +12,7 @@ use crate::home::Home;
 use crate::mount::IdMapping;
 use crate::probe::{Feature, Probes, Verdict};
 
+pub(crate) use detached::mount as mount_detached;
 pub(crate) use probe::probe;
 pub(crate) use rotation::{finish, finish_all, finish_pending, update};
 

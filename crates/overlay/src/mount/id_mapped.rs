@@ -46,6 +46,14 @@ impl IdMapped<'_> {
     /// As [`OverlayMount::attach`]; `NotSupported` for a file system that cannot map ids; `InvalidArgument`, `PermissionDenied` for maps that
     /// cannot be had.
     pub(crate) fn attach(&self, api: MountApi, how: IdMapping) -> Result<()> {
+        attach_detached(&self.detached(api, how)?, self.mount.target)
+    }
+
+    /// Makes the mount and attaches it nowhere, as [`OverlayMount::detached`] does.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub(crate) fn detached(&self, api: MountApi, how: IdMapping) -> Result<OwnedFd> {
         let (own, below) = self.mount.lowers.split_at(self.own.min(self.mount.lowers.len()));
         let copies = Copies::of(below, self.stores, &namespace_of(self.maps)?)?;
         let lowers = |prefix: &dyn Fn(usize) -> PathBuf| -> Vec<Cow<'_, Path>> {
@@ -54,16 +62,13 @@ impl IdMapped<'_> {
         match how {
             IdMapping::Detached => {
                 let lowers = lowers(&|index| copies.descriptor_path(index));
-                OverlayMount { lowers: &lowers, ..self.mount }.attach(api)
+                OverlayMount { lowers: &lowers, ..self.mount }.detached(api)
             }
-            IdMapping::Namespace => {
-                let detached = namespace::run(self.mount.target, |stage| {
-                    let places = stage.attach(&copies.mounts)?;
-                    let lowers = lowers(&|index| places[index].clone());
-                    OverlayMount { lowers: &lowers, ..self.mount }.detached_on(stage, api)
-                })?;
-                attach_detached(&detached, self.mount.target)
-            }
+            IdMapping::Namespace => namespace::run(self.mount.target, |stage| {
+                let places = stage.attach(&copies.mounts)?;
+                let lowers = lowers(&|index| places[index].clone());
+                OverlayMount { lowers: &lowers, ..self.mount }.detached_on(stage, api)
+            }),
         }
     }
 }

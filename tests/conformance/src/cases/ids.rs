@@ -93,6 +93,31 @@ pub fn shown(store: &Store) {
     }
 }
 
+/// Mounts that are attached nowhere show one layer through several maps at once, its own files too.
+pub fn detached(store: &Store) {
+    let base = store.fill("base", None, &Tarball::of([Entry::file("below", "data").owner(5, 6)]));
+    let layer =
+        store.fill("layer", Some(&base), &Tarball::of([Entry::file("own", "data").owner(7, 8).mode(0o4755)]));
+    let configuration = store.configuration();
+    if !store.graph().capabilities().id_shifting || configuration.by_fuse {
+        fails(store.graph().mount_detached(&layer, &maps(1000, 100)), ErrorKind::NotSupported);
+        return;
+    }
+    let mounts = [1000, 2000, 3000]
+        .map(|first| (first, store.graph().mount_detached(&layer, &maps(first, 100)).unwrap()));
+    let expected = store.tree(&layer, Times::Nanoseconds);
+    for (first, mount) in &mounts {
+        let mut tree = Tree::read(&mount.path(), Times::Nanoseconds);
+        for node in tree.nodes.values_mut() {
+            (node.uid, node.gid) = (node.uid - first, node.gid - first);
+        }
+        tree.assert_same(&expected);
+    }
+    fails(store.graph().remove(&layer), ErrorKind::LayerInUse);
+    drop(mounts);
+    store.remove(&layer);
+}
+
 /// Whenever the process is killed, the layer has its old owners or its new ones.
 pub fn update_killed(store: &Store) {
     let entries =

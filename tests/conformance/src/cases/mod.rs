@@ -153,6 +153,7 @@ pub const ALL: &[Case] = &[
     case("apply_drains", Ordinary, apply::drains_its_input),
     case("update_id_map", Owners, ids::update),
     case("update_id_map_killed", Owners, ids::update_killed).only(|it| it.driver == Driver::Overlay),
+    case("detached_through_id_maps", Owners, ids::detached),
     case("mount_through_id_maps", Owners, ids::shown).only(|it| !it.mounts_through_id_maps),
     case("file_getter", Ordinary, copies::file_getter),
     case("dedup", Ordinary, copies::dedup),
