@@ -56,7 +56,7 @@ impl Shared {
     pub(crate) fn agree_on_diff(&self, layer: &str, parent: &str) {
         let writers = ["ours", "theirs"].map(|writer| format!("{layer}-by-{writer}"));
         let [ours, theirs] = writers.each_ref().map(|writer| self.scratch.join(&format!("{writer}.tar")));
-        self.ours.diff(layer, parent, &ours);
+        self.ours.diff(layer, Some(parent), &ours);
         self.theirs.diff(layer, &theirs);
         let trees = writers.each_ref().map(|writer| {
             self.ours.fill(writer, Some(parent), &self.scratch.join(&format!("{writer}.tar")));

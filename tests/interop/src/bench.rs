@@ -65,7 +65,7 @@ impl Bench {
             let parent = parent.expect("it has parents");
             store.edit("child", parent, edit);
             let diff = scratch.join("diff.tar");
-            store.diff("child", parent, &diff);
+            store.diff("child", Some(parent), &diff);
             Ok(Edited { tree: store.tree("child"), diff, _scratch: scratch })
         })
     }

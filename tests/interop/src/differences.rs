@@ -33,7 +33,7 @@ struct Difference {
 const DIFFERENCES: [Difference; 5] = [
     // No layer says anything of the root directory. tar has been given one with these bits, umoci makes it so.
     Difference { peers: &[Peer::GnuTar, Peer::Umoci], make: |tree| set_root_mode(tree, 0o755) },
-    // `defaultPerms` of its drivers overlay and vfs, for a layer without parent.
+    // `defaultPerms` of its drivers overlay and vfs, for a layer without parent. An entry of the root itself does not change it.
     Difference { peers: &[Peer::ContainersStorage], make: |tree| set_root_mode(tree, 0o555) },
     // Its `system.Chtimes` takes times before 1970 for mistakes.
     Difference { peers: &[Peer::ContainersStorage], make: no_times_before_1970 },

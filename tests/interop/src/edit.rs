@@ -254,7 +254,7 @@ fn parent(path: &Path) -> (File, PathBuf) {
 }
 
 /// Deletes a directory without crossing into a mount, as `rm` does, file by file through the mounted layer.
-fn remove_tree(dir: &Path) {
+pub(crate) fn remove_tree(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
         if entry.file_type().unwrap().is_dir() {

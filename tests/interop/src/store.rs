@@ -32,8 +32,11 @@ impl Store {
 
     /// The home of `driver` below `root`, which another program may have made.
     pub(crate) fn open_root(driver: &str, root: &Path, run_root: &Path) -> Self {
-        let options = OpenOptions::new(root, run_root);
-        Self { graph: done(graphdriver::registry().open(driver, &options)) }
+        Self::open_with(driver, &OpenOptions::new(root, run_root))
+    }
+
+    pub(crate) fn open_with(driver: &str, options: &OpenOptions) -> Self {
+        Self { graph: done(graphdriver::registry().open(driver, options)) }
     }
 
     /// Makes a layer of an archive.
@@ -60,9 +63,14 @@ impl Store {
         tree
     }
 
-    /// Writes what the layer changed against `base` to the new file `archive`.
-    pub(crate) fn diff(&self, layer: &str, base: &str, archive: &Path) {
-        let mut diff = done(self.graph.diff(&id(layer), Some(&id(base)), &IdMaps::default()));
+    /// Writes what the layer changed against `base`, or all that is in it, to the new file `archive`.
+    pub(crate) fn diff(&self, layer: &str, base: Option<&str>, archive: &Path) {
+        self.diff_mapped(layer, base, &IdMaps::default(), archive);
+    }
+
+    /// The same as a container whose ids are mapped sees it.
+    pub(crate) fn diff_mapped(&self, layer: &str, base: Option<&str>, maps: &IdMaps, archive: &Path) {
+        let mut diff = done(self.graph.diff(&id(layer), base.map(id).as_ref(), maps));
         io::copy(&mut diff, &mut File::create_new(archive).unwrap()).unwrap();
         done(diff.finish());
     }

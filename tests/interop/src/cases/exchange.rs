@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::ops::Range;
-use std::os::unix::fs::chown;
 use std::path::Path;
 
 use graphdriver::LayerApplyOptions;
@@ -12,7 +11,7 @@ use crate::agree::Shared;
 use crate::bench::Bench;
 use crate::edit::edit_but_keep_files;
 use crate::needs::Need;
-use crate::peer::{containers_storage, gnu_tar};
+use crate::peer::gnu_tar;
 use crate::store::{done, id};
 use crate::unpacker::Unpacker;
 
@@ -23,16 +22,11 @@ pub(super) fn cases() -> Vec<Case> {
             run(bench)
         })
     };
-    vec![
-        case("filled", filled),
-        case("made-anew", made_anew),
-        case("130-layers", deep),
-        case("mapped-ids", mapped),
-    ]
+    vec![case("filled", filled), case("made-anew", made_anew), case("130-layers", deep)]
 }
 
 /// A home in which containers/storage has made the layer `base` of an archive.
-fn with_base(bench: &Bench) -> Result<Shared, Need> {
+pub(super) fn with_base(bench: &Bench) -> Result<Shared, Need> {
     let archive = bench.archives(&["base"])?;
     Ok(Shared::new("overlay", bench.stage.scratch()?, |theirs| theirs.fill("base", None, &archive[0].1)))
 }
@@ -122,23 +116,4 @@ fn small_archive(dir: &Path, index: usize) -> std::path::PathBuf {
     }
     gnu_tar::create(&tree, &names.each_ref().map(String::as_str), &archive);
     archive
-}
-
-/// They have rewritten the owners of a layer, so that it has two directories.
-fn mapped(bench: &Bench) -> Result<(), Need> {
-    const MAP: containers_storage::IdMap = (0, 100_000, 65_536);
-    let shared = with_base(bench)?;
-    let Shared { theirs, ours, scratch } = &shared;
-    theirs.create_mapped("shifted", "base", MAP);
-    let layer = scratch.join("graph/overlay/shifted");
-    assert!(layer.join("diff1").is_dir(), "they have mapped ids by the mount");
-    let file = theirs.mount("shifted").join("etc/hostname");
-    fs::write(&file, "mapped\n").unwrap();
-    chown(&file, Some(100_000), Some(100_000)).unwrap();
-    theirs.unmount("shifted");
-    shared.agree_on_tree("shifted");
-    let tree = ours.tree("shifted");
-    assert_eq!(tree.contents("etc/hostname"), "mapped\n");
-    assert!(tree.nodes.values().skip(1).all(|node| node.uid >= 100_000), "all but the root have new owners");
-    Ok(())
 }

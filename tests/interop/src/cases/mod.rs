@@ -2,7 +2,10 @@
 
 mod diff;
 mod docker;
+mod exact;
 mod exchange;
+mod mapped;
+mod mount_program;
 mod open;
 mod podman;
 mod unpack;
@@ -28,8 +31,7 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [unpack::cases(), diff::cases(), open::cases(), exchange::cases(), docker::cases(), podman::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let theirs = [unpack::cases(), diff::cases(), open::cases(), exchange::cases(), exact::cases()];
+    let engines = [mapped::cases(), mount_program::cases(), docker::cases(), podman::cases()];
+    theirs.into_iter().chain(engines).flatten().collect()
 }

@@ -14,6 +14,7 @@ pub(crate) const NAME: &str = "containers-storage";
 pub(crate) struct Store {
     driver: &'static str,
     dir: PathBuf,
+    option: Option<&'static str>,
 }
 
 /// How ids of a layer's files are mapped: the container's first, the host's first, and how many.
@@ -22,7 +23,12 @@ pub(crate) type IdMap = (u32, u32, u32);
 impl Store {
     /// A new store in the existing directory `dir`, untouched by how this machine is configured.
     pub(crate) fn new(driver: &'static str, dir: &Path) -> Self {
-        let store = Self { driver, dir: dir.to_owned() };
+        Self::with_option(driver, dir, None)
+    }
+
+    /// With the option `KEY=VALUE` of its driver.
+    pub(crate) fn with_option(driver: &'static str, dir: &Path, option: Option<&'static str>) -> Self {
+        let store = Self { driver, dir: dir.to_owned(), option };
         let (graph, run) = (store.graph(), store.dir.join("run"));
         let text = format!("[storage]\ndriver = {driver:?}\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
         fs::write(store.configuration(), text).unwrap();
@@ -47,7 +53,8 @@ impl Store {
         command.env("CONTAINERS_STORAGE_CONF", self.configuration());
         command.env_remove("STORAGE_DRIVER").env_remove("STORAGE_OPTS");
         command.arg("--graph").arg(self.graph()).arg("--run").arg(self.dir.join(name));
-        command.args(["--storage-driver", self.driver]).args(words);
+        command.args(["--storage-driver", self.driver]);
+        command.args(self.option.into_iter().flat_map(|option| ["--storage-opt", option])).args(words);
         command
     }
 
@@ -93,10 +100,20 @@ impl Store {
     }
 
     /// Makes a layer whose files have the owners of the parent's, mapped.
-    pub(crate) fn create_mapped(&self, id: &str, parent: &str, (container, host, count): IdMap) {
-        let map = format!("{container}:{host}:{count}");
+    pub(crate) fn create_mapped(&self, id: &str, parent: &str, map: IdMap) {
+        let map = words_of(map);
         let words = ["create-layer", "--id", id, "--uidmap", &map, "--gidmap", &map, parent];
         run(&mut self.command_without_id_mapped_mounts(&words));
+    }
+
+    /// Makes a container on an image of the layer `top`, for which owners are mapped where it is mounted, and returns its layer.
+    pub(crate) fn create_container(&self, id: &str, top: &str, map: IdMap) -> String {
+        let (image, map) = (format!("{id}-image"), words_of(map));
+        self.ask(&["create-image", "--id", &image, top]);
+        self.ask(&["create-container", "--id", id, "--uidmap", &map, "--gidmap", &map, &image]);
+        let printed = self.ask(&["container", id]);
+        let layer = printed.lines().find_map(|line| line.strip_prefix("Layer: "));
+        layer.unwrap_or_else(|| panic!("no layer in {printed:?}")).to_owned()
     }
 
     /// Deletes a layer, unless others need it.
@@ -104,6 +121,7 @@ impl Store {
         self.ask(&["delete-layer", id]);
     }
 
+    /// Mounts a layer, or that of a container.
     pub(crate) fn mount(&self, id: &str) -> PathBuf {
         let printed = self.ask(&["mount", id]);
         let path = PathBuf::from(printed.trim_end_matches('\n'));
@@ -129,6 +147,10 @@ impl Store {
     pub(crate) fn diff_size(&self, id: &str) -> u64 {
         self.ask(&["diffsize", id]).trim_end().parse().unwrap()
     }
+}
+
+fn words_of((container, host, count): IdMap) -> String {
+    format!("{container}:{host}:{count}")
 }
 
 /// Reads `Modify "/path"`.

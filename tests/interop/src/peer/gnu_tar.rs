@@ -1,6 +1,7 @@
 //! GNU tar: archives as they are, without whiteouts.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 use super::{program, run};
@@ -41,4 +42,10 @@ pub(crate) fn list(archive: &Path) -> Vec<u8> {
 pub(crate) fn names(archive: &Path) -> BTreeSet<String> {
     let output = run(program(NAME).args(["-t", "-f"]).arg(archive));
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Compresses the archive into the new file `compressed`.
+pub(crate) fn compress(archive: &Path, compressed: &Path) {
+    let file = File::create_new(compressed).unwrap();
+    run(program("gzip").args(["-1", "--stdout"]).arg(archive).stdout(file));
 }
