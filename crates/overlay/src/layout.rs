@@ -128,7 +128,9 @@ impl LayerDir {
     /// earlier ones were renamed when owners were rewritten.
     pub(crate) fn diffs(&self) -> Vec<PathBuf> {
         let rotated = (1..).map(|number| self.path.join(format!("{DIFF}{number}")));
-        std::iter::once(self.diff()).chain(rotated.take_while(|path| path.is_dir())).collect()
+        std::iter::once(self.diff())
+            .chain(rotated.take_while(|path| fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())))
+            .collect()
     }
 
     pub(crate) fn work(&self) -> PathBuf {

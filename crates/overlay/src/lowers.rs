@@ -121,7 +121,7 @@ pub(crate) fn parent(stores: &Stores, layer: &LayerDir) -> Result<Option<LayerDi
 /// `Io` naming the layer that is missing.
 pub(crate) fn resolve(stores: &Stores, layer: &LayerDir) -> Result<Vec<Lower>> {
     let mut links = Links::new(stores);
-    read(layer)?.iter().map(|entry| open(entry.layer(stores, &mut links)?)).collect()
+    read(layer)?.iter().map(|entry| open(stores, entry.layer(stores, &mut links)?)).collect()
 }
 
 /// The directories of `lowers`, uppermost first.
@@ -129,7 +129,8 @@ pub(crate) fn directories(lowers: &[Lower]) -> impl Iterator<Item = &Path> {
     lowers.iter().flat_map(|lower| &lower.directories).map(PathBuf::as_path)
 }
 
-fn open(layer: LayerDir) -> Result<Lower> {
+fn open(stores: &Stores, layer: LayerDir) -> Result<Lower> {
+    stores.require_inside(&layer)?;
     let diff = layer.diff();
     match fs::metadata(&diff) {
         Ok(metadata) if metadata.is_dir() => Ok(Lower { directories: layer.diffs(), layer }),

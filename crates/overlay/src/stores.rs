@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use graphdriver_core::{DriverHome, Error, HomeLock, LayerId, LayerKind, Result};
+use graphdriver_core::{DriverHome, Error, ErrorKind, HomeLock, LayerId, LayerKind, Result};
 
 use crate::layout::{LayerDir, Layout};
 use crate::options::OverlayOptions;
@@ -22,6 +22,8 @@ pub(crate) struct Stores {
     foreign: Vec<Layout>,
     /// The run home, where the layers of those are mounted.
     mounts: PathBuf,
+    /// Additional layer stores, to which layers of additional image stores may lead.
+    shown: Vec<PathBuf>,
 }
 
 impl Stores {
@@ -32,6 +34,7 @@ impl Stores {
             image: place.image_store().map(|root| Layout::own(root.join(HOME))),
             foreign: options.image_stores.iter().map(foreign).collect(),
             mounts: place.run_home().to_owned(),
+            shown: options.layer_stores.iter().map(|store| store.path.clone()).collect(),
         }
     }
 
@@ -96,10 +99,40 @@ impl Stores {
         for store in self.all() {
             let layer = store.layer(id);
             if layer.exists()? {
+                self.require_inside(&layer)?;
                 return Ok(Some(layer));
             }
         }
         Ok(None)
+    }
+
+    /// Keeps somebody else from showing other directories of this machine as layers: a store may be on another machine, and what its links say is followed on this one.
+    ///
+    /// # Errors
+    /// `PathEscape` for a layer of an additional image store that lies elsewhere, unless it is in an additional layer store.
+    pub(crate) fn require_inside(&self, layer: &LayerDir) -> Result<()> {
+        if !layer.is_foreign() {
+            return Ok(());
+        }
+        let diff = layer.diff();
+        for path in [layer.path(), &diff] {
+            // Everything else than a symbolic link is EINVAL.
+            if let Ok(target) = fs::read_link(path)
+                && !(path == diff && self.is_shown(&target))
+            {
+                let detail = format!("it leads to {target:?}, out of the additional image store");
+                return Err(Error::new(ErrorKind::PathEscape, "open")
+                    .layer(layer.id())
+                    .path(path)
+                    .detail(detail));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_shown(&self, path: &Path) -> bool {
+        let is_plain = !path.components().any(|component| component == Component::ParentDir);
+        is_plain && self.shown.iter().any(|store| path.starts_with(store))
     }
 
     /// # Errors

@@ -316,6 +316,58 @@ fn a_link_out_of_a_store_is_refused() {
     assert!(error.to_string().contains("is no layer of this store"), "{error}");
 }
 
+/// A store may be another machine's, whose links would be followed on this one.
+#[test]
+#[ignore = "needs root"]
+fn a_layer_that_lies_elsewhere_is_refused() {
+    let fixture = Fixture::new();
+    let home = fixture.store.dir().join("theirs/overlay");
+    let secret = fixture.store.dir().join("secret");
+    fs::create_dir_all(secret.join("diff")).unwrap();
+    fs::write(secret.join("diff/key"), "").unwrap();
+    let ours = open_with(fixture.store.dir(), &fixture.store.dir().join("theirs"));
+    // The directory of a layer, and of the changes in it; also with a note as if another program showed it.
+    fs::rename(home.join("base"), fixture.store.dir().join("base")).unwrap();
+    symlink(&secret, home.join("base")).unwrap();
+    let refused = || {
+        for layer in ["base", "child"] {
+            let error = ours.mount(&id(layer), &MountOptions::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PathEscape, "{layer}: {}", error.report());
+        }
+        let error = ours.open_file(&id("base"), Path::new("key")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PathEscape);
+        assert_eq!(ours.create(&id("mine"), &on("base")).unwrap_err().kind(), ErrorKind::PathEscape);
+    };
+    refused();
+    fs::remove_file(home.join("base")).unwrap();
+    fs::rename(fixture.store.dir().join("base"), home.join("base")).unwrap();
+    fs::rename(home.join("base/diff"), home.join("base/kept")).unwrap();
+    symlink(secret.join("diff"), home.join("base/diff")).unwrap();
+    refused();
+    fs::write(home.join("base/additionallayer"), secret.as_os_str().as_encoded_bytes()).unwrap();
+    refused();
+    // What would be below it after a rewrite of owners.
+    fs::remove_file(home.join("base/additionallayer")).unwrap();
+    fs::remove_file(home.join("base/diff")).unwrap();
+    fs::rename(home.join("base/kept"), home.join("base/diff")).unwrap();
+    symlink(secret.join("diff"), home.join("base/diff1")).unwrap();
+    let mounted = ours.mount(&id("child"), &MountOptions::default()).unwrap();
+    assert!(mounted.path().join("file").exists() && !mounted.path().join("key").exists());
+    mounted.unmount().unwrap();
+    // In an additional layer store of ours, it is where it belongs.
+    fs::remove_file(home.join("base/diff1")).unwrap();
+    fs::rename(home.join("base/diff"), home.join("base/kept")).unwrap();
+    symlink(secret.join("diff"), home.join("base/diff")).unwrap();
+    let options = [
+        format!("overlay.imagestore={}", fixture.store.dir().join("theirs").display()),
+        format!("overlay.additionallayerstore={}", fixture.store.dir().display()),
+    ]
+    .map(|option| option.parse().unwrap());
+    let dir = fixture.store.dir();
+    let ours = open(&OpenOptions::new(dir.join("ours"), dir.join("run")).with_options(options));
+    assert!(ours.mount(&id("child"), &MountOptions::default()).unwrap().path().join("key").exists());
+}
+
 /// Tells a child process where its store is.
 const ROOT: &str = "OVERLAY_TEST_ROOT";
 
