@@ -14,6 +14,7 @@ use graphdriver_core::{AdditionalLayer, CreateOptions, Error, ErrorKind, LayerId
 use crate::create::Draft;
 use crate::home::Home;
 use crate::layout::{ADDITIONAL_LAYER, DIFF, LayerDir};
+use crate::note_file;
 use crate::shown_layer::{self, BLOB, INFO};
 
 const USE: &str = "use";
@@ -65,7 +66,7 @@ pub(crate) fn release(store_path: &Path) {
 /// `Io` when the layer's note cannot be read, or does not say an absolute path.
 pub(crate) fn read(layer: &LayerDir) -> Result<Option<PathBuf>> {
     let note = layer.path().join(ADDITIONAL_LAYER);
-    let text = match fs::read(&note) {
+    let text = match note_file::read(&note) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(|error| Error::io("read", &note, error))?,
     };

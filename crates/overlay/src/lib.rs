@@ -28,6 +28,7 @@ mod lowers;
 mod mount;
 mod mount_point;
 mod mount_program;
+mod note_file;
 mod options;
 mod parent;
 mod peers;

@@ -14,6 +14,7 @@ use graphdriver_core::{Error, ErrorKind, HomeLock, LayerId, Result, write_atomic
 use rand::Rng;
 
 use crate::layout::{DIFF, LINK, LINKS, LayerDir, Layout, TEMP_DIRS};
+use crate::note_file;
 use crate::stores::{Stores, layers_of};
 
 /// Length of the names that are made here, and by the peers.
@@ -66,7 +67,7 @@ pub(crate) fn layer_of_target(target: &Path) -> Option<LayerId> {
 /// The `link` file of the layer; `None` when it is lost: missing, empty or garbled.
 pub(crate) fn read(layer: &LayerDir) -> Result<Option<LinkId>> {
     let path = layer.path().join(LINK);
-    match fs::read(&path) {
+    match note_file::read(&path) {
         Ok(text) => Ok(LinkId::parse(text.trim_ascii_end())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", path, error)),

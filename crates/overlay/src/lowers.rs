@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::layout::{DIFF, LINKS, LOWER, LayerDir};
 use crate::link::{LinkId, Links};
+use crate::note_file;
 use crate::stores::Stores;
 
 /// As many layers as the kernel stacks in one mount (`OVL_MAX_STACK`), the upper directory not counted.
@@ -141,7 +142,7 @@ fn open(stores: &Stores, layer: LayerDir) -> Result<Lower> {
 
 fn contents(layer: &LayerDir) -> Result<(PathBuf, Vec<u8>)> {
     let path = layer.path().join(LOWER);
-    match fs::read(&path) {
+    match note_file::read(&path) {
         Ok(text) => Ok((path, text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path, Vec::new())),
         Err(error) => Err(Error::io("read", path, error)),
