@@ -108,7 +108,11 @@ impl Kept {
         path: PathBuf,
     ) -> Result<Option<Self>> {
         let file = new_record(&path)?;
-        match annotate(record, archive, id_maps, &file) {
+        let annotated = annotate(record, archive, id_maps, &file);
+        // Who gets the differ's output reads it, too.
+        let mut record = record;
+        record.rewind().map_err(|error| Error::io("lseek", &path, error))?;
+        match annotated {
             Ok(()) => {}
             Err(error) if error.kind() == archive::ErrorKind::InvalidArchive => {
                 tracing::warn!(%error, "the record that came with a layer is of no use");
