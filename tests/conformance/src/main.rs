@@ -3,6 +3,8 @@
 //! ```text
 //! cargo test -p graphdriver-conformance                       all that can run here
 //! cargo test -p graphdriver-conformance -- overlay-native/    what has this in its name
+//! cargo test -p graphdriver-conformance -- --driver overlay --fs xfs,ext4
+//!                                                             a driver or one of its variants, file systems; with or without a part of the name
 //! cargo test -p graphdriver-conformance -- --list
 //! cargo test -p graphdriver-conformance -- --strict           what lacks a need fails (also GRAPHDRIVER_STRICT=1)
 //! ```
@@ -25,6 +27,7 @@ mod content;
 mod id_mapped;
 mod needs;
 mod process;
+mod selection;
 mod sharing;
 mod store;
 mod tarball;
@@ -46,11 +49,18 @@ fn main() -> ExitCode {
     let strict = words.iter().any(|word| word == "--strict")
         || std::env::var_os("GRAPHDRIVER_STRICT").is_some_and(|value| value == "1");
     words.retain(|word| word != "--strict");
+    let selection = match selection::Selection::take_from(&mut words) {
+        Ok(selection) => selection,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
     let arguments = Arguments::from_iter(words);
     // Before the first thread, since a mount namespace is entered thread by thread.
     let stage = Arc::new(backing::Stage::new());
     let ignored = Arc::new(trials::Ignored::default());
-    let conclusion = libtest_mimic::run(&arguments, trials::all(&stage, &ignored, strict));
+    let conclusion = libtest_mimic::run(&arguments, trials::all(&selection, &stage, &ignored, strict));
     ignored.print();
     stage.tear_down();
     conclusion.exit_code()

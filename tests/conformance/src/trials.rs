@@ -13,6 +13,7 @@ use crate::backing::{Backing, Stage};
 use crate::cases::{self, Case};
 use crate::configuration::Configuration;
 use crate::needs::{Need, Privilege};
+use crate::selection::Selection;
 use crate::store::Store;
 use crate::user_namespace;
 
@@ -108,7 +109,7 @@ pub enum Outcome {
     Fails(String),
 }
 
-pub fn all(stage: &Arc<Stage>, ignored: &Arc<Ignored>, strict: bool) -> Vec<Trial> {
+pub fn all(selection: &Selection, stage: &Arc<Stage>, ignored: &Arc<Ignored>, strict: bool) -> Vec<Trial> {
     let trial = |experiment: Experiment| {
         let (stage, ignored) = (Arc::clone(stage), Arc::clone(ignored));
         Trial::ignorable_test(experiment.name(), move || match experiment.run(&stage) {
@@ -121,7 +122,7 @@ pub fn all(stage: &Arc<Stage>, ignored: &Arc<Ignored>, strict: bool) -> Vec<Tria
             Err(Outcome::Fails(message)) => Err(Failed::from(message)),
         })
     };
-    Experiment::each().map(trial).collect()
+    Experiment::each().filter(|experiment| selection.contains(experiment)).map(trial).collect()
 }
 
 /// The trials that did not run, by what they lacked.
