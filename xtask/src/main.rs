@@ -7,6 +7,7 @@ mod demo_image;
 mod ordinary_user;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Task {
     Test(test::Options),
     /// Check what the compiler does not: dependency direction, file sizes, links, machine paths.
     Tidy,
+    /// Run the suites on other kernels, in guests that QEMU makes of Debian's packages.
+    VmTest(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
+        Task::VmTest(options) => vm::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -64,7 +64,7 @@ impl Programs {
 }
 
 /// The path in cargo's message about a test program that it built.
-fn test_program(message: &str) -> Option<PathBuf> {
+pub(crate) fn test_program(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_test = message["profile"]["test"].as_bool()?;
     message["executable"].as_str().filter(|_| is_test).map(|path| Path::new(path).to_owned())

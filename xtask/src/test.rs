@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::command::{cargo, check, line, output, repository, target_dir};
-use crate::{Result, ordinary_user, tidy};
+use crate::{Result, ordinary_user, tidy, vm};
 
 /// Debian packages that the tests need, and a file of each by which it is known to be there.
 const PACKAGES: [(&str, &str); 20] = [
@@ -88,6 +88,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         step("Interoperation with GNU tar, umoci, containers/storage, podman and dockerd");
         let layers = make_layers()?;
         counts.add(suite("graphdriver-interop", options, strict).env("GRAPHDRIVER_TEST_LAYERS", layers))?;
+        if options.filter.is_none() {
+            step("Limits of layers on other kernels, in guests");
+            counts.add_guests(&vm::run_every_day()?);
+        }
     }
     counts.report()
 }
@@ -229,6 +233,15 @@ impl Counts {
             self.programs_failed.push(line(command));
         }
         Ok(())
+    }
+
+    fn add_guests(&mut self, tally: &vm::Tally) {
+        self.passed += tally.passed;
+        self.failed += tally.failed;
+        self.ignored += tally.ignored;
+        if tally.failed > 0 {
+            self.programs_failed.push("suites in guests".to_owned());
+        }
     }
 
     /// Takes up a line like `test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; ...`.
