@@ -17,6 +17,7 @@ use crate::exact::Kept;
 use crate::home::Home;
 use crate::layout::{ADDITIONAL_LAYER, DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, TAR_SPLIT, WORK};
 use crate::link::{self, LinkId};
+use crate::mask;
 use crate::parent::Parent;
 
 /// The layer's name until it has its own.
@@ -91,7 +92,7 @@ impl Draft {
             Some(parent) => parent.look.under(&options.id_maps),
             None => DirectoryLook { mode: 0o555, owner: root },
         };
-        make_dir(&path.join(DIFF), look, lenient)?;
+        mask::make_root(home, &path.join(DIFF), look)?;
         make_dir(&path.join(WORK), private, lenient)?;
         make_dir(&path.join(MERGED), private, lenient)?;
         let dir = File::open(&path).map_err(|error| Error::io("open", &path, error))?;

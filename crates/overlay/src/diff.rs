@@ -71,5 +71,5 @@ fn above(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Optio
     let own = fill::open_all(hold.layer().diffs())?;
     let own_count = own.len() + lowers::directories(&below[..between]).count();
     let directories = [own, fill::open_all(lowers::directories(&below))?].concat();
-    Ok(Some(Above { stack: home.stack(directories), own: own_count, hold }))
+    Ok(Some(Above { stack: home.stack(directories)?, own: own_count, hold }))
 }

@@ -48,7 +48,7 @@ fn fill(
     };
     let root = RootDir::open(draft.diff())?;
     let output = differ
-        .fill(&root, &fill::apply_options(home, options, lowers))
+        .fill(&root, &fill::apply_options(home, options, lowers)?)
         .map_err(|error| home.quotas.explain(error, &root))?;
     let kept = match (&output.tar_split, output.applied.archive) {
         (Some(record), Some(archive)) if !options.skip_record => {

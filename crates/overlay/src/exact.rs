@@ -217,7 +217,7 @@ fn assemble(
     let Some(archive) = archive_of(layer, &record)? else { return Ok(None) };
     let root = RootDir::open(layer.diff())?;
     let lowers = fill::lowers_of(&home.stores, layer)?;
-    let unpacking = fill::apply_options(home, &LayerApplyOptions::default(), Vec::new());
+    let unpacking = fill::apply_options(home, &LayerApplyOptions::default(), Vec::new())?;
     let look = LayerLook {
         lowers: &lowers,
         whiteouts: unpacking.whiteouts,

@@ -16,6 +16,6 @@ use crate::home::Home;
 /// `LayerUnknown`; as [`LayerStack::open_file`].
 pub(crate) fn open_file(home: &Arc<Home>, id: &LayerId, path: &Path) -> Result<File> {
     let hold = Hold::take(home, "open file of", id)?;
-    let stack = home.stack(fill::with_parents(&home.stores, hold.layer())?);
+    let stack = home.stack(fill::with_parents(&home.stores, hold.layer())?)?;
     Ok(stack.open_file(path)?)
 }

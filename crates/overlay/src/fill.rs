@@ -9,11 +9,11 @@ use graphdriver_archive::{ApplyOptions, RootDir, WhiteoutMode};
 use graphdriver_core::{Applied, Error, LayerApplyOptions, LayerId, Result};
 
 use crate::committed;
-use crate::create::{DirectoryLook, make_dir};
 use crate::exact::Kept;
 use crate::home::Home;
 use crate::layout::{DIFF, LayerDir, TAR_SPLIT};
 use crate::lowers;
+use crate::mask;
 use crate::stores::Stores;
 
 /// Fills the existing layer `id`: unpacks aside, then takes the place of the empty directory. `Ok(None)`, nothing having been read, for
@@ -37,9 +37,9 @@ pub(crate) fn apply(
     let temp_dir = home.temp_dirs_of(home.stores.store_of(&layer)).create()?;
     home.quotas.join(temp_dir.dir(), layer.path())?;
     let aside = temp_dir.path().join(DIFF);
-    make_dir(&aside, DirectoryLook::of(&diff)?, home.options.ignore_chown_errors)?;
+    mask::make_root(home, &aside, mask::look_of_root(home, &diff)?)?;
     let root = RootDir::open(&aside)?;
-    let unpacking = apply_options(home, options, lowers_of(&home.stores, &layer)?);
+    let unpacking = apply_options(home, options, lowers_of(&home.stores, &layer)?)?;
     let record = temp_dir.path().join(TAR_SPLIT);
     let (applied, mut kept) = Kept::apply(&root, tar, options, &unpacking, record)
         .map_err(|error| home.quotas.explain(error, &root))?;
@@ -65,21 +65,30 @@ pub(crate) fn flush(home: &Home, root: &RootDir) -> Result<()> {
 }
 
 /// How archives become layers here.
-pub(crate) fn apply_options(home: &Home, options: &LayerApplyOptions, lowers: Vec<RootDir>) -> ApplyOptions {
+///
+/// # Errors
+/// `NotSupported` for a mask that no mount would look behind.
+pub(crate) fn apply_options(
+    home: &Home,
+    options: &LayerApplyOptions,
+    lowers: Vec<RootDir>,
+) -> Result<ApplyOptions> {
     let xattrs = home.support.dialect.xattrs;
-    ApplyOptions {
+    let force_mask = options.force_mask.or(home.options.force_mask);
+    mask::require_reader(force_mask, home.options.mount_program.as_deref())?;
+    Ok(ApplyOptions {
         whiteouts: match home.mount_program {
             Some(_) => WhiteoutMode::Fuse,
             None => WhiteoutMode::Overlay(xattrs),
         },
         id_maps: options.id_maps.clone(),
         ignore_chown_errors: options.ignore_chown_errors || home.options.ignore_chown_errors,
-        force_mask: options.force_mask,
+        force_mask,
         in_user_namespace: xattrs == OverlayXattrs::User,
         lowers,
         digest: options.digest,
         ..ApplyOptions::default()
-    }
+    })
 }
 
 /// The directories below a child of `parent`, uppermost first.

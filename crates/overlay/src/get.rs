@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::ids;
 use crate::layout::{LayerDir, Layout};
 use crate::lowers::{self, MAX_LOWERS};
+use crate::mask::{self, Writing};
 use crate::mount::{self, Attributes, IdMapped, MountRequest, OverlayMount, Parameters, Shape, Upper};
 use crate::mount_point;
 use crate::mount_program::ProgramMount;
@@ -87,12 +88,14 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: M
     }
     // Read-only layers need no work directory, and share their upper directory with nobody. Where the layer would be one directory too many
     // below, it stays above, and only the mount is read-only.
-    let read_only = attributes.is_read_only() || layer.is_read_only();
+    let mut read_only = attributes.is_read_only() || layer.is_read_only();
+    let writing = if read_only { Writing::Plain } else { mask::writing(home, diff)? };
+    read_only |= writing == Writing::Refused;
     let upper = if read_only && lowers.len() < MAX_LOWERS {
         lowers.insert(0, Cow::from(diff));
         own_lowers += 1;
         None
-    } else if layer.is_read_only() {
+    } else if layer.is_read_only() || writing == Writing::Refused {
         let detail = format!(
             "the kernel stacks {MAX_LOWERS} directories that are only read, and it has {} below",
             lowers.len()
@@ -106,7 +109,9 @@ fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: M
     if let Some(program) = &home.mount_program {
         let lowers: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
         let id_maps = &ids::for_program(home, &options.id_maps);
-        let mount = ProgramMount { lowers: &lowers, upper, target: &merged, id_maps, label, attributes };
+        let notes = writing == Writing::Noted;
+        let mount =
+            ProgramMount { lowers: &lowers, upper, notes, target: &merged, id_maps, label, attributes };
         let writes = upper.is_some() && !attributes.is_read_only();
         return program.mount(&mount).map_err(|error| if writes { explain(error, diff) } else { error });
     }

@@ -75,18 +75,13 @@ impl Home {
         } else {
             Shifting::find(&probes, tuning.id_mapping)
         };
-        let masks = options.force_mask.is_some();
         let program = options.mount_program.clone();
-        let mount_program = program.map(|program| MountProgram::new(program, place.home().to_owned(), masks));
+        let mount_program = program.map(|program| MountProgram::new(program, place.home().to_owned()));
         let home = Self {
             stores,
             options,
             mount_program,
-            no_native_diff: match tuning.native_diff {
-                false => Some("it was switched off when the home was opened"),
-                true if masks => Some("below `force_mask` files do not say what they are, mounts do"),
-                true => None,
-            },
+            no_native_diff: (!tuning.native_diff).then_some("it was switched off when the home was opened"),
             support,
             shifting,
             quotas,
@@ -115,10 +110,13 @@ impl Home {
     }
 
     /// The directories, uppermost first, as what mounts them here understands their marks.
-    pub(crate) fn stack(&self, directories: Vec<RootDir>) -> LayerStack {
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn stack(&self, directories: Vec<RootDir>) -> Result<LayerStack> {
         match self.mount_program {
-            Some(_) => LayerStack::fuse_overlay(directories),
-            None => LayerStack::overlay(directories, self.support.dialect.xattrs),
+            Some(_) => Ok(LayerStack::fuse_overlay(directories)?),
+            None => Ok(LayerStack::overlay(directories, self.support.dialect.xattrs)),
         }
     }
 

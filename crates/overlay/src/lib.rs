@@ -25,6 +25,7 @@ mod layer_store;
 mod layout;
 mod link;
 mod lowers;
+mod mask;
 mod mount;
 mod mount_point;
 mod mount_program;

@@ -9,6 +9,7 @@ use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
 use nix::unistd::{AccessFlags, access};
 
 use crate::layer_store::LayerStore;
+use crate::mask;
 use crate::mount::{Dialect, IdMapping, MountApi, MountRequest, Parameters, Shape, Wishes};
 
 /// The keys that are known.
@@ -117,7 +118,8 @@ impl OverlayOptions {
     /// # Errors
     /// `NotSupported` for what is known but cannot be had.
     pub(crate) fn check_supported(&self) -> Result<()> {
-        let missing = [("use_composefs", self.use_composefs), ("force_mask", self.force_mask.is_some())];
+        mask::require_reader(self.force_mask, self.mount_program.as_deref())?;
+        let missing = [("use_composefs", self.use_composefs)];
         match missing.into_iter().find(|(_, wanted)| *wanted) {
             Some((key, _)) => {
                 let detail = format!("the option {key} cannot be had yet");

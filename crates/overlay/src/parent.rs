@@ -9,6 +9,7 @@ use crate::ids;
 use crate::layout::LayerDir;
 use crate::link::{self, LinkId};
 use crate::lowers::{self, MAX_LOWERS};
+use crate::mask;
 
 /// How often a parent is read again that was removed and made anew meanwhile.
 const RETRIES: usize = 16;
@@ -56,7 +57,7 @@ impl Parent {
                 format!("{count} layers below; the kernel stacks {MAX_LOWERS}, so it could not be mounted");
             return Err(Error::new(ErrorKind::InvalidArgument, "create").detail(detail));
         }
-        let look = DirectoryLook::of(&layer.diff())?;
+        let look = mask::look_of_root(home, &layer.diff())?;
         Ok(Self { layer, link, lower, look })
     }
 

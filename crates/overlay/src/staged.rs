@@ -46,7 +46,7 @@ fn unpack(
         None => Vec::new(),
     };
     let root = archive::RootDir::open(draft.diff())?;
-    let unpacking = fill::apply_options(home, options, lowers);
+    let unpacking = fill::apply_options(home, options, lowers)?;
     let filled = Kept::apply(&root, tar, options, &unpacking, draft.record())
         .map_err(|error| home.quotas.explain(error, &root))?;
     fill::flush(home, &root)?;

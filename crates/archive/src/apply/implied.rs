@@ -80,7 +80,7 @@ impl Unpacker<'_> {
             Err(errno) => return Err(Error::syscall("fstatat", path, errno)),
         }
         let mut metadata = match lowers::directory(&self.options.lowers, path, self.options.whiteouts)? {
-            Some(metadata) => metadata,
+            Some(metadata) => self.rules.like_below(metadata),
             None => self.rules.default_directory()?,
         };
         let new = self.make_directory(parent, path, metadata.mode)?;

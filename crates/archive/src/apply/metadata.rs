@@ -15,7 +15,7 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
-use super::options::ApplyOptions;
+use super::options::{ApplyOptions, WhiteoutMode};
 use crate::error::{Error, Result};
 use crate::id_map::{IdMaps, Owner};
 use crate::override_stat::{self, OverrideStat, OverrideType};
@@ -34,6 +34,8 @@ pub(super) struct Rules {
     id_maps: IdMaps,
     ignore_chown_errors: bool,
     force_mask: Option<u32>,
+    /// The attribute that what mounts the layer takes for a file's owner and mode: not for archives to set.
+    obeyed: Option<&'static CStr>,
     in_user_namespace: bool,
     may_chown: bool,
     ignored_chowns: AtomicU64,
@@ -75,6 +77,7 @@ impl Rules {
             id_maps: options.id_maps.clone(),
             ignore_chown_errors: options.ignore_chown_errors,
             force_mask: options.force_mask,
+            obeyed: (options.whiteouts == WhiteoutMode::Fuse).then_some(override_stat::XATTR),
             in_user_namespace: options.in_user_namespace,
             may_chown: has_effective(Capability::Chown).unwrap_or(false),
             ignored_chowns: AtomicU64::new(0),
@@ -129,6 +132,17 @@ impl Rules {
         Ok(metadata)
     }
 
+    /// What a directory gets that looks, in the layers below, as `metadata` says.
+    pub(super) fn like_below(&self, mut metadata: Metadata) -> Metadata {
+        let stored = OverrideStat {
+            owner: metadata.owner.unwrap_or_default(),
+            mode: metadata.mode.unwrap_or(0o755),
+            file_type: Some(OverrideType::Directory),
+        };
+        self.mask(&mut metadata, stored);
+        metadata
+    }
+
     /// The owner to store for an owner in the archive; `None` to leave what creation gives.
     ///
     /// # Errors
@@ -144,7 +158,7 @@ impl Rules {
 
     /// The attributes to store: those that travel, with the host's ids where they hold ids.
     fn host_xattrs(&self, mut xattrs: Vec<Xattr>, path: &Path) -> Result<Vec<Xattr>> {
-        xattrs.retain(|xattr| travels(xattr.name.to_bytes()));
+        xattrs.retain(|xattr| travels(xattr.name.to_bytes()) && self.obeyed != Some(xattr.name.as_c_str()));
         if self.id_maps.is_identity() {
             return Ok(xattrs);
         }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use graphdriver_sys::FileType;
 use graphdriver_sys::capability::{Capability, has_effective};
+use graphdriver_sys::{FileType, xattr};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mkdirat, mknodat};
@@ -27,6 +27,7 @@ use super::unpacked::Unpacked;
 use super::whiteouts::set_opaque;
 use super::writers::{Job, Part, Writers};
 use crate::error::{Error, Result};
+use crate::override_stat;
 use crate::root::{RootDir, clean_name, remove_at};
 use crate::tar::read::{Entry, EntryKind, Reader};
 
@@ -117,7 +118,7 @@ impl<'a> Unpacker<'a> {
         if self.root_opaque {
             self.hide_lower_roots()?;
         }
-        if self.rules.forces_mask() && !self.root_has_entry {
+        if self.rules.forces_mask() && !self.root_has_entry && !has_override(self.root)? {
             let metadata = self.rules.default_directory()?;
             metadata.set(Target::Open(self.root.as_fd()), Path::new(""), &self.rules)?;
         }
@@ -399,5 +400,14 @@ impl Feed<'_> {
     /// Gives the file away; the last job to end finishes it.
     fn finish(self) -> Result<()> {
         self.writers.submit(Job { file: self.file, parts: self.parts })
+    }
+}
+
+/// Whether it is noted what the root is meant to be. Who made it did, and an archive without an entry of it says nothing else.
+fn has_override(root: &RootDir) -> Result<bool> {
+    match xattr::fget(root, override_stat::XATTR) {
+        Ok(value) => Ok(value.is_some()),
+        Err(Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(Error::syscall("fgetxattr", root.path(), errno)),
     }
 }

@@ -1,12 +1,10 @@
 //! What a layer says at one path.
 
-use nix::sys::stat::{FileStat, fstat};
+use nix::sys::stat::FileStat;
 
-use super::{LayerDir, Shown};
-use crate::error::{Error, Result};
+use super::{LayerStack, Shown};
+use crate::error::Result;
 use crate::found::Found;
-use crate::walk::as_path;
-use crate::xattrs;
 
 /// What a walk is for, which says what it has to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +43,17 @@ pub(crate) enum Below {
 }
 
 impl Below {
-    /// What `shown` at `path` is; compared with the layer's own directory, if it has one there.
-    pub(super) fn of(shown: &Shown, dir: Option<&Found>, path: &[u8]) -> Result<Self> {
+    /// What `shown` is; compared with the layer's own directory, if it has one there.
+    pub(super) fn of(stack: &LayerStack, shown: &Shown, dir: Option<&Found>) -> Result<Self> {
         match (shown, dir) {
             (Shown::Nothing, _) => Ok(Self::Nothing),
             (Shown::File(..), _) => Ok(Self::File),
             (Shown::Dir(lowers), Some(found)) => {
-                let lower = lowers.first().and_then(LayerDir::kept);
-                let differs = lower.map_or(Ok(true), |lower| {
-                    let same_xattrs = || Ok(xattrs::of_file(lower)? == found.xattrs);
-                    Ok(!same_look(&found.stat, &fstat(lower)?) || !same_xattrs()?)
-                });
-                let failed = |errno| Error::syscall("fgetxattr", as_path(path), errno);
-                differs.map(|differs| Self::Dir { differs }).map_err(failed)
+                let Some(lower) = lowers.first().filter(|lower| lower.kept().is_some()) else {
+                    return Ok(Self::Dir { differs: true });
+                };
+                let (stat, xattrs) = stack.look_of(lower)?;
+                Ok(Self::Dir { differs: !same_look(&found.stat, &stat) || found.xattrs != xattrs })
             }
             (Shown::Dir(_), None) => Ok(Self::Dir { differs: true }),
         }

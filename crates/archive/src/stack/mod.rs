@@ -9,6 +9,7 @@ mod entry;
 mod file;
 mod level;
 mod marks;
+mod notes;
 mod search;
 mod walk;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub(crate) use self::directory::{LayerDir, Origin};
 pub(crate) use self::entry::{Below, Entry, Purpose};
 pub(crate) use self::marks::{LayerForm, Marks};
+use self::notes::Notes;
 pub(crate) use self::search::{Search, Shown};
 pub(crate) use self::walk::LayerWalk;
 use crate::error::Result;
@@ -33,22 +35,34 @@ pub struct LayerStack {
     layers: Vec<RootDir>,
     data_only: Vec<RootDir>,
     form: LayerForm,
+    /// Of each layer, where there may be any.
+    notes: Vec<Option<Notes>>,
 }
 
 impl LayerStack {
     /// Directories as the kernel's overlay stores them, uppermost first.
     pub fn overlay(directories: Vec<RootDir>, xattrs: OverlayXattrs) -> Self {
-        Self { layers: directories, data_only: Vec::new(), form: LayerForm::Overlay(xattrs) }
+        Self {
+            layers: directories,
+            data_only: Vec::new(),
+            form: LayerForm::Overlay(xattrs),
+            notes: Vec::new(),
+        }
     }
 
     /// Branches as AUFS stores them, uppermost first.
     pub fn aufs(branches: Vec<RootDir>) -> Self {
-        Self { layers: branches, data_only: Vec::new(), form: LayerForm::Aufs }
+        Self { layers: branches, data_only: Vec::new(), form: LayerForm::Aufs, notes: Vec::new() }
     }
 
-    /// Directories as fuse-overlayfs writes and reads them, uppermost first: marks in all forms that it knows.
-    pub fn fuse_overlay(directories: Vec<RootDir>) -> Self {
-        Self { layers: directories, data_only: Vec::new(), form: LayerForm::Fuse }
+    /// Directories as fuse-overlayfs writes and reads them, uppermost first: marks in all forms that it knows; files that are meant to be something else
+    /// than they are on disk (the attributes `user.containers.override_stat` and `user.fuseoverlayfs.override_stat`) as such.
+    ///
+    /// # Errors
+    /// The kind of the failed system call.
+    pub fn fuse_overlay(directories: Vec<RootDir>) -> Result<Self> {
+        let notes = directories.iter().map(Notes::of_layer).collect::<Result<_>>()?;
+        Ok(Self { layers: directories, data_only: Vec::new(), form: LayerForm::Fuse, notes })
     }
 
     /// Adds directories below all others whose names are not shown: they are searched for the contents of files by the absolute path in the
@@ -73,7 +87,7 @@ impl LayerStack {
 
     /// A tree that is no layer.
     pub(crate) fn plain(tree: RootDir) -> Self {
-        Self { layers: vec![tree], data_only: Vec::new(), form: LayerForm::Plain }
+        Self { layers: vec![tree], data_only: Vec::new(), form: LayerForm::Plain, notes: Vec::new() }
     }
 
     pub(crate) fn form(&self) -> LayerForm {
@@ -107,6 +121,7 @@ impl fmt::Debug for LayerStack {
             .field("layers", &paths(&self.layers))
             .field("data_only", &paths(&self.data_only))
             .field("form", &self.form)
+            .field("notes", &self.notes)
             .finish()
     }
 }

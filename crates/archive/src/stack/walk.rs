@@ -174,11 +174,16 @@ impl LayerWalk {
             tracing::warn!(path = ?as_path(&self.entry), "file vanished before it was read, left out");
             return Ok(None);
         };
-        let whiteout =
-            form.is_whiteout(place.dir, level.dirs[at.dir].xattr_whiteouts, name.as_c_str(), &stat);
+        let LayerDir { xattr_whiteouts, origin, .. } = &level.dirs[at.dir];
+        let whiteout = form.is_whiteout(place.dir, *xattr_whiteouts, name.as_c_str(), &stat);
         if whiteout.map_err(|errno| place.failed("lgetxattr", errno))? {
             drop(dir);
             return self.whiteout(&name);
+        }
+        let (mut stat, mut found) = (stat, found);
+        if let Some(found) = &mut found {
+            self.stack.heed(origin.layer, found, place)?;
+            stat = found.stat;
         }
         drop(dir);
         match found {
@@ -248,7 +253,7 @@ impl LayerWalk {
     fn file(&mut self, at: NameAt, name: &CStr, stat: FileStat, found: Option<Found>) -> Result<Entry> {
         let below = if self.purpose == Purpose::Changes {
             let shown = self.below(name)?;
-            Below::of(&shown, None, &self.entry)?
+            Below::of(&self.stack, &shown, None)?
         } else {
             Below::Nothing
         };
@@ -315,7 +320,7 @@ impl LayerWalk {
             return Ok((Rest::Lowers(None), Below::Nothing));
         }
         let shown = self.below(name)?;
-        let below = Below::of(&shown, Some(found), &self.entry)?;
+        let below = Below::of(&self.stack, &shown, Some(found))?;
         let rest = match shown {
             Shown::Dir(lowers) => Rest::Lowers(Some(lowers)),
             Shown::Nothing | Shown::File(..) => self.nothing_below(),
@@ -331,7 +336,7 @@ impl LayerWalk {
         mut dirs: Vec<LayerDir>,
     ) -> Result<(Vec<LayerDir>, Rest, bool, Below)> {
         let shown = self.below(name)?;
-        let below = Below::of(&shown, Some(found), &self.entry)?;
+        let below = Below::of(&self.stack, &shown, Some(found))?;
         let first = dirs.iter().position(|dir| dir.origin.layer >= self.own);
         let Shown::Dir(lowers) = shown else {
             let rest = if first.is_none() { self.nothing_below() } else { Rest::Visited };

@@ -194,7 +194,7 @@ fn several_directories_with_whiteouts_by_name_are_one_layer() {
     lower.file("gone", "").file("anew", "").file("dir/a", "").file("late", "");
     older.file(".wh.gone", "").file(".wh.anew", "").file(".wh.dir", "").file("late", "").file("own", "");
     upper.file("anew", "").file("dir/b", "").file(".wh.late", "").file(".wh.own", "");
-    let stack = LayerStack::fuse_overlay([&upper, &older, &lower].map(Tree::root).to_vec());
+    let stack = LayerStack::fuse_overlay([&upper, &older, &lower].map(Tree::root).to_vec()).unwrap();
     let archive = read(Export::layer(&stack, 2, ExportOptions::default()));
     let names = ["0 .wh.gone", "0 .wh.late", "0 anew", "5 dir/", "0 dir/.wh..wh..opq", "0 dir/b"];
     assert_eq!(listed(&archive), names);

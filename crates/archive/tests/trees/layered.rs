@@ -19,7 +19,7 @@ fn trusted(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
 }
 
 fn fuse(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
-    printed(&layer_changes(&LayerStack::fuse_overlay(roots(upper, lowers)), 1).unwrap())
+    printed(&layer_changes(&LayerStack::fuse_overlay(roots(upper, lowers)).unwrap(), 1).unwrap())
 }
 
 fn aufs(upper: &Tree, lowers: &[&Tree]) -> Vec<String> {
@@ -187,7 +187,7 @@ fn fuse_overlayfs_marks_in_all_forms() {
     let expected =
         ["D /a", "D /b", "D /c", "D /d", "D /device", "D /file", "A /fresh", "C /merged", "A /merged/new"];
     assert_eq!(found, expected);
-    let stack = LayerStack::fuse_overlay(roots(&upper, &[&lower]));
+    let stack = LayerStack::fuse_overlay(roots(&upper, &[&lower])).unwrap();
     let export = Export::layer(&stack, 1, ExportOptions::default());
     let names = [
         "0 .wh.file",

@@ -26,6 +26,7 @@ use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
 use crate::layout::{DIFF, LayerDir, WORK};
 use crate::lowers::{self, MAX_LOWERS};
+use crate::mask;
 use crate::mount::{Attributes, OverlayMount, Parameters, Shape, Upper, Wishes};
 use crate::remove;
 
@@ -109,6 +110,12 @@ fn prepare(
     let own = layer.diffs();
     let lowers: Vec<Cow<'_, Path>> =
         own.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(Cow::from).collect();
+    if mask::hides_any(home, lowers.iter().map(AsRef::as_ref))? {
+        let detail = "its files, or those of a layer below, were written under force_mask and do not have their owners on disk; mounts show other owners";
+        return Err(Error::new(ErrorKind::NotSupported, "change owners of")
+            .path(layer.path())
+            .detail(detail));
+    }
     if lowers.len() > MAX_LOWERS {
         let detail = format!("{} layers below; the kernel stacks {MAX_LOWERS}", lowers.len());
         return Err(Error::new(ErrorKind::InvalidArgument, "change owners of").detail(detail));

@@ -22,7 +22,7 @@ const WORDS: [(MsFlags, &str); 5] = [
 ///
 /// # Errors
 /// `InvalidArgument` for a directory with a colon in its path, at which fuse-overlayfs splits whatever stands before it, and for a label with quotes.
-pub(super) fn options(home: &Path, mount: &ProgramMount<'_>, masks: bool) -> Result<OsString> {
+pub(super) fn options(home: &Path, mount: &ProgramMount<'_>) -> Result<OsString> {
     let mut lowers = Vec::new();
     for lower in mount.lowers {
         lowers.push(directory(home, lower)?);
@@ -37,7 +37,7 @@ pub(super) fn options(home: &Path, mount: &ProgramMount<'_>, masks: bool) -> Res
     for (kind, maps) in [("uid", mount.id_maps.uids()), ("gid", mount.id_maps.gids())] {
         options.extend(mapping(kind, maps).map(String::into_bytes));
     }
-    if masks {
+    if mount.notes {
         options.push(b"xattr_permissions=2".to_vec());
     }
     if let Some(label) = mount.label {
@@ -104,12 +104,13 @@ mod tests {
             upper: upper
                 .as_ref()
                 .map(|[directory, work]| Upper { directory: Path::new(directory), work: Path::new(work) }),
+            notes: false,
             target: Path::new("/home,/id/merged"),
             id_maps,
             label,
             attributes: Attributes::NONE,
         };
-        options(Path::new("/home,"), &mount, false).unwrap().into_string().unwrap()
+        options(Path::new("/home,"), &mount).unwrap().into_string().unwrap()
     }
 
     fn map(container_id: u32, host_id: u32, size: u32) -> IdMap {
@@ -160,15 +161,13 @@ mod tests {
         let mount = ProgramMount {
             lowers: &lowers,
             upper: None,
+            notes: true,
             target: Path::new("/t"),
             id_maps: &id_maps,
             label: None,
             attributes,
         };
-        assert_eq!(
-            options(Path::new("/h"), &mount, true).unwrap(),
-            "lowerdir=/l,ro,nodev,xattr_permissions=2"
-        );
+        assert_eq!(options(Path::new("/h"), &mount).unwrap(), "lowerdir=/l,ro,nodev,xattr_permissions=2");
     }
 
     #[test]
@@ -178,16 +177,17 @@ mod tests {
         let mut mount = ProgramMount {
             lowers: &lowers,
             upper: None,
+            notes: false,
             target: Path::new("/t"),
             id_maps: &id_maps,
             label: None,
             attributes: Attributes::NONE,
         };
-        let error = options(Path::new("/h:x"), &mount, false).unwrap_err();
+        let error = options(Path::new("/h:x"), &mount).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("colon"), "{error}");
         let lowers = [Path::new("/l")];
         mount = ProgramMount { lowers: &lowers, label: Some("a\",b"), ..mount };
-        assert_eq!(options(Path::new("/h"), &mount, false).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(options(Path::new("/h"), &mount).unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 }

@@ -31,8 +31,6 @@ pub(crate) struct MountProgram {
     program: PathBuf,
     /// The store; directories below it are named relative to it, so that its own path may be any.
     home: PathBuf,
-    /// Owners and modes are kept in the attribute `user.containers.override_stat`.
-    masks: bool,
 }
 
 /// A mount for a program to make.
@@ -42,6 +40,8 @@ pub(crate) struct ProgramMount<'a> {
     pub(crate) lowers: &'a [&'a Path],
     /// Where what is written goes.
     pub(crate) upper: Option<Upper<'a>>,
+    /// Owners and modes of what is written are kept in an attribute.
+    pub(crate) notes: bool,
     /// The directory to mount on; absolute.
     pub(crate) target: &'a Path,
     /// Show the owners on disk, container ids, as these maps' host ids.
@@ -53,8 +53,8 @@ pub(crate) struct ProgramMount<'a> {
 }
 
 impl MountProgram {
-    pub(crate) fn new(program: PathBuf, home: PathBuf, masks: bool) -> Self {
-        Self { program, home, masks }
+    pub(crate) fn new(program: PathBuf, home: PathBuf) -> Self {
+        Self { program, home }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -66,7 +66,7 @@ impl MountProgram {
     /// # Errors
     /// `InvalidArgument` for a directory with a colon in its path; `Command` when the program fails, with what it said.
     pub(crate) fn mount(&self, mount: &ProgramMount<'_>) -> Result<()> {
-        let options = arguments::options(&self.home, mount, self.masks)?;
+        let options = arguments::options(&self.home, mount)?;
         let mut command = Command::new(&self.program);
         command.current_dir(&self.home).arg("-o").arg(options).arg(mount.target);
         let output = self.run(command, "mount")?;
@@ -126,7 +126,7 @@ fn words(stderr: &[u8]) -> String {
 fn unmount_unprivileged(target: &Path) -> Result<()> {
     let mut failure = None;
     for program in ["fusermount3", "fusermount"] {
-        let unmounting = MountProgram::new(program.into(), PathBuf::new(), false);
+        let unmounting = MountProgram::new(program.into(), PathBuf::new());
         let mut command = Command::new(program);
         command.arg("-u").arg("--").arg(target);
         match unmounting.run(command, "unmount") {
