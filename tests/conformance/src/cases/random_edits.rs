@@ -142,7 +142,10 @@ fn make(store: &Store, scripts: &[Vec<Edit>]) -> Vec<LayerId> {
 
 fn check(store: &Store, made: &[LayerId]) {
     let parents = std::iter::once(None).chain(made.iter().map(Some));
-    for (layer, parent) in made.iter().zip(parents) {
+    // And the uppermost against those further down.
+    let further = made.iter().rev().skip(2).map(Some).chain([None]);
+    let far = made.last().into_iter().cycle().zip(further);
+    for (layer, parent) in made.iter().zip(parents).chain(far) {
         let expected = store.tree(layer, Times::Seconds);
         let by_driver = store.diff(layer, parent);
         same_after(store, parent, &by_driver, &expected);
