@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use graphdriver_archive::tar_split::{LayerLook, Record, Recorded, annotate, seal};
 use graphdriver_archive::{self as archive, ApplyOptions, ArchiveDigest, RootDir};
-use graphdriver_core::{
-    Applied, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerDiff, LayerId, Result, sync_dir,
-};
+use graphdriver_core::{Applied, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerDiff, LayerId, Result};
 use serde::Deserialize;
 
 use crate::fill;
@@ -134,9 +132,6 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => self.copy_to(&place)?,
             renamed => renamed.map_err(|error| Error::io("rename", &place, error))?,
         }
-        if let Some(dir) = place.parent() {
-            File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir)?;
-        }
         self.path = place;
         Ok(())
     }
@@ -167,9 +162,9 @@ impl Kept {
         Ok(())
     }
 
+    /// It is as safe from a power cut as the layer's contents (option `sync`): one that is not whole is noticed.
     fn seal(&self) -> Result<()> {
-        seal(&self.file, &self.root)?;
-        self.file.sync_all().map_err(|error| Error::io("fsync", &self.path, error))
+        Ok(seal(&self.file, &self.root)?)
     }
 }
 

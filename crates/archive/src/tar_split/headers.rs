@@ -10,13 +10,14 @@ use crate::tar::buffer::Pool;
 use crate::tar::header::{BLOCK_BYTES, Header};
 use crate::tar::read::{Entry, Reader};
 
-/// Reads entry after entry. Every segment but the last ones holds the padding of the contents before it and the headers of one entry.
+/// Reads entry after entry. Every segment but the last ones, and those with data of sparse files, holds the padding of the contents before it and the headers of one entry.
 pub(super) struct Headers {
     lines: Lines,
     pool: Arc<Pool>,
     /// The next line, where it was read already.
     next: Option<Line>,
-    padding: usize,
+    /// What comes before the next headers: padding, and data of a sparse file with its own, which is in segments.
+    skip: u64,
 }
 
 /// An entry, with the checksum of its contents if it has any.
@@ -27,7 +28,7 @@ pub(super) struct Described {
 
 impl Headers {
     pub(super) fn new(file: File) -> Result<Self> {
-        Ok(Self { lines: Lines::new(file)?, pool: Pool::new(1), next: None, padding: 0 })
+        Ok(Self { lines: Lines::new(file)?, pool: Pool::new(1), next: None, skip: 0 })
     }
 
     /// The next entry; `None` at the end of the archive.
@@ -38,11 +39,14 @@ impl Headers {
         loop {
             match self.line()? {
                 Some(Line::Segment(segment)) => {
-                    let Some(bytes) = segment.get(self.padding..) else {
-                        return Err(invalid("contents without their padding"));
-                    };
+                    let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(segment.len());
+                    self.skip -= skip as u64;
+                    let bytes = &segment[skip..];
+                    if bytes.is_empty() {
+                        continue;
+                    }
                     match global_header_bytes(bytes) {
-                        Some(data) => self.padding = padding(data),
+                        Some(data) => self.skip = padding(data),
                         None => return self.entry(bytes),
                     }
                 }
@@ -61,8 +65,15 @@ impl Headers {
         let Some(entry) = reader.next_entry()? else { return Ok(None) };
         let data = reader.data_left();
         drop(reader);
-        self.padding = padding(data);
+        self.skip = padding(data);
         let crc = match self.line()? {
+            other if entry.sparse.is_some() => {
+                self.skip += data;
+                if !matches!(other, Some(Line::File { bytes: 0, .. })) {
+                    self.next = other;
+                }
+                None
+            }
             Some(Line::File { bytes, crc, .. }) if bytes == data => (bytes > 0).then_some(crc),
             Some(Line::File { .. }) => {
                 return Err(invalid("contents of another size than their header says"));
@@ -90,7 +101,6 @@ fn global_header_bytes(bytes: &[u8]) -> Option<u64> {
     (header.typeflag == b'g').then_some(header.size)
 }
 
-fn padding(data: u64) -> usize {
-    let block = BLOCK_BYTES as u64;
-    usize::try_from((block - data % block) % block).unwrap_or(0)
+fn padding(data: u64) -> u64 {
+    data.next_multiple_of(BLOCK_BYTES as u64) - data
 }

@@ -64,8 +64,8 @@ pub enum NotExact {
     /// The contents that an entry had are not in the layer: the name came again, or something else took them away.
     #[error("the archive itself replaces or leaves out the contents of {0:?}")]
     Replaced(PathBuf),
-    /// The format holds whole contents only, not the parts of a sparse file.
-    #[error("{0:?} is a sparse file")]
+    /// The format has checksums of whole contents only, so the data of sparse files is kept in the record; this is too much.
+    #[error("too much data of sparse files, of which {0:?} is the last")]
     Sparse(PathBuf),
     /// More follows the end of the archive than a record should hold.
     #[error("too much follows the end of the archive")]

@@ -15,6 +15,7 @@ use super::note::{self, Note};
 use super::{NotExact, Recorded, line};
 use crate::apply::ArchiveDigest;
 use crate::root::clean_name;
+use crate::tar::header::BLOCK_BYTES;
 use crate::walk::as_path;
 
 /// The checksum of tar-split, `hash/crc64` of Go with its `ISO` table.
@@ -23,6 +24,8 @@ pub(super) const CRC: CrcAlgorithm = CrcAlgorithm::Crc64GoIso;
 const MAX_SEGMENT_BYTES: usize = 4 << 20;
 /// The parts in which bytes after the end of the archive are written, as in Go.
 const TRAILER_SEGMENT_BYTES: usize = 1 << 20;
+/// Bytes of sparse files that a record takes in. The format has checksums of whole contents only.
+const MAX_VERBATIM_BYTES: u64 = 64 << 20;
 /// Bytes after the end of the archive that a record takes in. Tape drives fill up to 10 KiB, some programs more.
 const MAX_TRAILER_BYTES: u64 = 64 << 20;
 
@@ -46,12 +49,16 @@ pub(crate) struct Recorder {
     state: State,
     /// Bytes that are no contents, not written yet.
     segment: Vec<u8>,
+    /// Of sparse files, so far.
+    verbatim_bytes: u64,
 }
 
 #[derive(Debug)]
 enum State {
     /// Between contents.
     Framing,
+    /// In so many bytes of a sparse file's data and padding, which are kept as they are.
+    Verbatim(u64),
     Content(Box<Content>),
     /// After the end of the archive, by so many bytes.
     Trailer(u64),
@@ -84,6 +91,7 @@ impl Recorder {
             not_exact: None,
             state: State::Framing,
             segment: Vec::new(),
+            verbatim_bytes: 0,
         }
     }
 
@@ -149,6 +157,20 @@ impl Recorder {
             }
             self.state = State::Framing;
         }
+        if let State::Verbatim(left) = &mut self.state {
+            let part = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            let (data, after) = bytes.split_at(part);
+            *left -= data.len() as u64;
+            let is_whole = *left == 0;
+            push(lines, &mut self.segment, data, MAX_SEGMENT_BYTES)?;
+            if !is_whole {
+                return Ok(());
+            }
+            // So that the next segment has the headers of an entry and nothing else.
+            lines.segment(&mut self.segment)?;
+            self.state = State::Framing;
+            bytes = after;
+        }
         let limit = match &mut self.state {
             State::Trailer(after) => {
                 *after += bytes.len() as u64;
@@ -159,14 +181,7 @@ impl Recorder {
             }
             _ => MAX_SEGMENT_BYTES,
         };
-        while self.segment.len() + bytes.len() > limit {
-            let (fitting, after) = bytes.split_at(limit - self.segment.len());
-            self.segment.extend_from_slice(fitting);
-            lines.segment(&mut self.segment)?;
-            bytes = after;
-        }
-        self.segment.extend_from_slice(bytes);
-        Ok(())
+        push(lines, &mut self.segment, bytes, limit)
     }
 
     fn mark(&mut self, mark: Mark) -> io::Result<()> {
@@ -177,9 +192,7 @@ impl Recorder {
                 self.state = State::Trailer(0);
                 return Ok(());
             }
-            Mark::Entry { name, is_sparse: true, .. } => {
-                return self.give_up(NotExact::Sparse(as_path(&name).to_owned()));
-            }
+            Mark::Entry { name, is_sparse: true, data, .. } => return self.sparse(&name, data),
             Mark::Entry { name, data, .. } => (name, data),
         };
         match lines.names.add(&name, bytes > 0) {
@@ -195,6 +208,26 @@ impl Recorder {
         Ok(())
     }
 
+    fn sparse(&mut self, name: &[u8], data: u64) -> io::Result<()> {
+        let bytes = data.next_multiple_of(BLOCK_BYTES as u64);
+        self.verbatim_bytes = self.verbatim_bytes.saturating_add(bytes);
+        if self.verbatim_bytes > MAX_VERBATIM_BYTES {
+            return self.give_up(NotExact::Sparse(as_path(name).to_owned()));
+        }
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        match lines.names.add(name, false) {
+            Naming::AsIs => lines.file(name, 0, 0)?,
+            Naming::Omitted => {}
+            Naming::Rooted | Naming::Lost => {
+                return self.give_up(NotExact::Replaced(as_path(name).to_owned()));
+            }
+        }
+        if bytes > 0 {
+            self.state = State::Verbatim(bytes);
+        }
+        Ok(())
+    }
+
     /// The digest goes on.
     #[allow(clippy::unnecessary_wraps, reason = "ends the functions that call it")]
     fn give_up(&mut self, not_exact: NotExact) -> io::Result<()> {
@@ -203,6 +236,18 @@ impl Recorder {
         self.not_exact = Some(not_exact);
         Ok(())
     }
+}
+
+/// Adds `bytes` to the segment, which is written whenever it has `limit`.
+fn push(lines: &mut Lines, segment: &mut Vec<u8>, mut bytes: &[u8], limit: usize) -> io::Result<()> {
+    while segment.len() + bytes.len() > limit {
+        let (fitting, after) = bytes.split_at(limit - segment.len());
+        segment.extend_from_slice(fitting);
+        lines.segment(segment)?;
+        bytes = after;
+    }
+    segment.extend_from_slice(bytes);
+    Ok(())
 }
 
 fn rooted(name: &[u8]) -> Vec<u8> {

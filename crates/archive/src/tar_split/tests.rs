@@ -273,12 +273,6 @@ fn archives_come_back_byte_for_byte() {
 #[test]
 fn archives_that_take_back_contents_are_told() {
     let replaced = |path: &str| Recorded::NotExact(NotExact::Replaced(path.into()));
-    let old_sparse = Tar::default().header(b'S', b"s", 0, |header| {
-        let gnu = header.as_old_mut();
-        gnu.pad.fill(0);
-        header.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0");
-        header.as_mut_bytes()[483..495].copy_from_slice(b"00000001000\0");
-    });
     for (archive, expected) in [
         (Tar::default().file("a", b"1").file("a", b"2"), replaced("a")),
         (Tar::default().file("a", b"1").file("./a", b""), replaced("./a")),
@@ -289,13 +283,47 @@ fn archives_that_take_back_contents_are_told() {
         (Tar::default().file("d/a", b"1").link(b'2', "l", "d").file("l/a", b"2"), replaced("l/a")),
         (Tar::default().file(".wh.b", b"contents"), replaced(".wh.b")),
         (Tar::default().file(".wh..wh.aufs", b"contents"), replaced(".wh..wh.aufs")),
-        (old_sparse, Recorded::NotExact(NotExact::Sparse("s".into()))),
     ] {
         let layer = Layer::new(archive.end(1024));
         assert_eq!(layer.recorded, expected);
     }
     let trailer = Tar::default().file("a", b"x").end((64 << 20) + 2048);
     assert_eq!(Layer::new(trailer).recorded, Recorded::NotExact(NotExact::LongTrailer));
+}
+
+fn sparse(tar: Tar, name: &str, data: &[u8]) -> Tar {
+    let header = tar.header(b'S', name.as_bytes(), data.len(), |header| {
+        header.as_old_mut().pad.fill(0);
+        let bytes = header.as_mut_bytes();
+        bytes[257..265].copy_from_slice(b"ustar  \0");
+        // One part, behind a hole of 64 KiB.
+        bytes[386..398].copy_from_slice(b"00000200000\0");
+        bytes[398..410].copy_from_slice(format!("{:011o}\0", data.len()).as_bytes());
+        bytes[483..495].copy_from_slice(format!("{:011o}\0", (64 << 10) + data.len()).as_bytes());
+    });
+    header.data(data)
+}
+
+/// What the format cannot point to is kept as it is. Only a layer that is known by its times is recognized.
+#[test]
+fn data_of_sparse_files_is_kept() {
+    let mut tar = Tar::default().file("a", &content(700));
+    for (name, bytes) in [("s", 1000), ("t", 5 << 20), ("empty", 0), ("u", 512)] {
+        tar = sparse(tar, name, &content(bytes));
+    }
+    let layer = Layer::new(tar.dir("d").file("d/b", b"x").end(1024));
+    assert_eq!(layer.recorded, Recorded::Exact);
+    assert!(layer.matches());
+    assert!(layer.assembled().unwrap() == layer.archive);
+    assert_eq!(layer.record().assembled_bytes().unwrap(), layer.archive.len() as u64);
+    touch(&layer.path("d"));
+    assert!(layer.matches(), "what follows is found in the record");
+    touch(&layer.path("s"));
+    assert!(!layer.matches());
+    let large = sparse(Tar::default(), "large", &content((64 << 20) + 1));
+    assert_eq!(Layer::new(large.end(1024)).recorded, Recorded::NotExact(NotExact::Sparse("large".into())));
+    let twice = sparse(Tar::default().file("a", b"x"), "a", b"y");
+    assert_eq!(Layer::new(twice.end(1024)).recorded, Recorded::NotExact(NotExact::Replaced("a".into())));
 }
 
 /// What a record looks like to Go's reader, which decodes JSON values and refuses names that it has seen.
