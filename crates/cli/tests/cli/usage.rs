@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use graphdriver_sys::ofd_lock::{LockKind, try_lock};
 
@@ -141,6 +141,33 @@ fn info_and_drivers_say_what_is_here() {
     let vfs = drivers.as_array().unwrap().iter().find(|driver| driver["name"] == "vfs").unwrap();
     assert_eq!((&vfs["usable"], &vfs["automatic"]), (&true.into(), &false.into()));
     assert!(store.ok(&["drivers"]).contains("vfs"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn info_says_why_a_feature_is_off() {
+    let store = Store::new();
+    let words = ["--driver", "overlay", "-o", "disable_idmap=true", "info"];
+    let info = |more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--root").arg(store.path("root")).arg("--run-root").arg(store.path("run"));
+        let output = command.args(words).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let reason = "switched off by the option disable_idmap";
+    let json: serde_json::Value = serde_json::from_str(&info(&["--json"])).unwrap();
+    let features = json["features"].as_array().unwrap();
+    let feature = |name: &str| features.iter().find(|feature| feature["name"] == name).unwrap();
+    assert_eq!((&feature("overlay")["on"], &feature("overlay")["reason"]), (&true.into(), &().into()));
+    assert_eq!(
+        (&feature("id_mapped_lowers")["on"], &feature("id_mapped_lowers")["reason"]),
+        (&false.into(), &reason.into())
+    );
+    let text = info(&[]);
+    let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(row("Without id_mapped_lowers").ends_with(reason), "{text}");
+    assert!(!row("Kernel has").contains("id_mapped_lowers"), "{text}");
 }
 
 #[test]
