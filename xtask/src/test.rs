@@ -85,6 +85,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         // They need root, and have run above.
         counts.ignored = ignored;
+        if options.filter.is_none() {
+            step("The drivers without system calls that older kernels lack");
+            vm::as_if_older(|suite| counts.add(suite))?;
+        }
         step("Interoperation with GNU tar, umoci, containers/storage, podman and dockerd");
         let layers = make_layers()?;
         counts.add(suite("graphdriver-interop", options, strict).env("GRAPHDRIVER_TEST_LAYERS", layers))?;

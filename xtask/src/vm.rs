@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::host::as_if_older;
 use self::junit::Results;
 use self::kernel::Kernel;
 use self::matrix::Run;

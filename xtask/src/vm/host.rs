@@ -5,9 +5,27 @@ use std::process::Command;
 
 use syscalls::Sysno;
 
-use super::suite::{Suite, Wanted};
+use super::suite::{CONFORMANCE, Suite, Wanted};
 use crate::Result;
 use crate::command::{cargo, check, target_dir};
+
+/// Calls that `docs/kernel-features.md` has something in the place of.
+const REPLACEABLE: [&str; 14] = [
+    "copy_file_range",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "getxattrat",
+    "listxattrat",
+    "mount_setattr",
+    "move_mount",
+    "openat2",
+    "quotactl_fd",
+    "removexattrat",
+    "renameat2",
+    "setxattrat",
+    "statx",
+];
 
 /// Checks names of system calls, separated by commas.
 pub(super) fn system_calls(names: &str) -> Result<String, String> {
@@ -23,20 +41,40 @@ pub(super) fn enosys() -> Result<PathBuf> {
     Ok(target_dir().join("debug/enosys"))
 }
 
+/// Runs a suite here without `calls`.
 pub(super) fn run(wanted: &Wanted, calls: &str) -> Result<()> {
+    let mut failed = Vec::new();
+    each_program(wanted, calls, |command| {
+        failed.extend(check(command).err().map(|error| error.to_string()));
+        Ok(())
+    })?;
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+}
+
+/// Runs the suites of the drivers here by `run`, without what came with Linux 5.2 and later and can be done without.
+pub(crate) fn as_if_older(run: impl FnMut(&mut Command) -> Result<()>) -> Result<()> {
+    let arguments = ["--driver=overlay-native,vfs-auto", "--fs=tmpfs"].map(str::to_owned).to_vec();
+    each_program(&Wanted { package: CONFORMANCE.to_owned(), arguments }, &REPLACEABLE.join(","), run)
+}
+
+fn each_program(wanted: &Wanted, calls: &str, mut run: impl FnMut(&mut Command) -> Result<()>) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let suite = Suite::build(wanted, directory.path())?;
     let enosys = enosys()?;
-    let failed = suite.programs().iter().filter_map(|program| {
-        check(Command::new(&enosys).arg(calls).arg(program).args(suite.arguments())).err()
-    });
-    let failed: Vec<String> = failed.map(|error| error.to_string()).collect();
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+    suite
+        .programs()
+        .iter()
+        .try_for_each(|program| run(Command::new(&enosys).arg(calls).arg(program).args(suite.arguments())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_replaced_exists() {
+        assert_eq!(system_calls(&REPLACEABLE.join(",")), Ok(REPLACEABLE.join(",")));
+    }
 
     #[test]
     fn system_calls_have_their_names() {

@@ -61,11 +61,20 @@ const ROW: Row = Row {
 const ROWS: &[Row] = &[
     // Limits, and that they are refused elsewhere.
     Row { arguments: &["quota"], in_every_test: true, ..ROW },
+    // The same with the older call, by the device.
+    Row {
+        arguments: &["--fs=xfs-quota,ext4-quota", "quota"],
+        enosys: Some("quotactl_fd"),
+        kernels: NEWER,
+        ..ROW
+    },
     // Every read-write layer is a project.
     Row { arguments: &["--driver=overlay-native", "--fs=here"], here: "xfs-quota", kernels: NEWER, ..ROW },
     Row { arguments: &["--driver=overlay-native", "--fs=here"], here: "ext4-quota", kernels: OLDER, ..ROW },
     Row { arguments: &["--driver=vfs-auto", "--fs=here"], here: "xfs-quota", kernels: OLDER, ..ROW },
     Row { arguments: &["--driver=vfs-auto", "--fs=here"], here: "ext4-quota", kernels: NEWER, ..ROW },
+    // Each call of the kernel by itself.
+    Row { package: "graphdriver-sys", ..ROW },
     // Contents that are in another layer than the metadata; an older kernel does it by itself, without data-only lowers.
     Row { arguments: &["--driver=overlay-metacopy", "--fs=xfs"], kernels: BOTH, ..ROW },
 ];

@@ -83,6 +83,7 @@ impl Laboratory {
         for (program, place) in self.userland.programs() {
             archive.program(Path::new(place), &program, &self.userland)?;
         }
+        archive.link(Path::new("usr/bin/sh"), "busybox")?;
         archive.file(Path::new("etc/mke2fs.conf"), 0o644, &self.userland.file("etc/mke2fs.conf"))?;
         archive.link(Path::new("etc/mtab"), "/proc/self/mounts")?;
         let users = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
@@ -104,7 +105,10 @@ impl Laboratory {
             let name = program.file_name().unwrap_or_default().to_string_lossy();
             let place = Path::new("tests").join(&*name);
             archive.program(&place, program, &self.userland)?;
-            let arguments: Vec<String> = suite.arguments().iter().map(|word| quoted(word)).collect();
+            // As `transcript` understands it.
+            let arguments = ["--test-threads=1", "--color=never"].map(str::to_owned).into_iter();
+            let arguments: Vec<String> =
+                arguments.chain(suite.arguments().iter().map(|word| quoted(word))).collect();
             writeln!(job, "{prefix} /{} {}", place.display(), arguments.join(" "))?;
         }
         archive.bytes(Path::new("job"), 0o644, job.as_bytes())?;

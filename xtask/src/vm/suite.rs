@@ -41,8 +41,7 @@ impl Suite {
         }
         let is_conformance = wanted.package == CONFORMANCE;
         let all = if is_conformance { "--strict" } else { "--include-ignored" };
-        let arguments = [all, "--test-threads=1", "--color=never"].map(str::to_owned);
-        let arguments = arguments.into_iter().chain(wanted.arguments.iter().cloned()).collect();
+        let arguments = [all.to_owned()].into_iter().chain(wanted.arguments.iter().cloned()).collect();
         Ok(Self { programs, arguments })
     }
 
