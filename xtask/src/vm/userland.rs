@@ -10,33 +10,50 @@ use super::cache;
 use super::debian::Suite;
 use crate::Result;
 
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 16] = [
+    "acl",
+    "attr",
     "btrfs-progs",
     "busybox-static",
+    "coreutils",
     "e2fsprogs",
     "fuse-overlayfs",
     "fuse3",
     "kmod",
+    "libcap2-bin",
     "libgcc-s1",
     "mount",
     "qemu-system-x86",
+    "tar",
+    "uidmap",
     "xfsprogs",
 ];
 
 /// Programs that tests start, and `modprobe`, which the kernel starts when a file system is mounted whose module is missing.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 24] = [
     "usr/bin/btrfs",
     "usr/bin/busybox",
+    "usr/bin/chown",
+    "usr/bin/cp",
     "usr/bin/fuse-overlayfs",
     "usr/bin/fusermount3",
+    "usr/bin/getfacl",
+    "usr/bin/getfattr",
     "usr/bin/kmod",
     "usr/bin/mount",
+    "usr/bin/newgidmap",
+    "usr/bin/newuidmap",
+    "usr/bin/setfacl",
+    "usr/bin/setfattr",
+    "usr/bin/tar",
+    "usr/bin/true",
     "usr/bin/umount",
     "usr/sbin/losetup",
     "usr/sbin/mkfs.btrfs",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/mkfs.xfs",
     "usr/sbin/modprobe",
+    "usr/sbin/setcap",
     "usr/sbin/xfs_quota",
 ];
 
