@@ -163,7 +163,9 @@ impl Transcript {
 /// The name and the rest of a line `test <name> ... <rest>`.
 fn case_of(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.strip_prefix("test ")?.split_once(" ...")?;
-    Some((name.trim_end(), rest.trim_start()))
+    // What libtest adds is not part of the name.
+    let name = name.trim_end();
+    Some((name.strip_suffix(" - should panic").unwrap_or(name), rest.trim_start()))
 }
 
 fn outcome_of(text: &str) -> Option<Outcome> {
@@ -202,11 +204,12 @@ mod tests {
     #[test]
     fn every_way_to_end_is_understood() {
         let transcript = hear(
-            "\nrunning 5 tests\n\
+            "\nrunning 6 tests\n\
             test a/b/passes      ... ok\n\
             test a/b/prints      ... thread 'main' panicked\nat the disco\nok\n\
             test a/b/lacks       ... ignored (needs another kernel: mine)\n\
             test tests::ordinary ... ignored, needs root\n\
+            test tests::panics - should panic ... ok\n\
             test a/b/fails       ... FAILED\n\
             \nfailures:\n\n---- a/b/fails ----\nleft: 1\nright: 2\n\n\nfailures:\n    a/b/fails\n\n\
             test result: FAILED. 2 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out\n\n\
@@ -220,6 +223,7 @@ mod tests {
             (name("a/b/prints"), Outcome::Passed),
             (name("a/b/lacks"), Outcome::Ignored(name("needs another kernel: mine"))),
             (name("tests::ordinary"), Outcome::Ignored(name("needs root"))),
+            (name("tests::panics"), Outcome::Passed),
             (name("a/b/fails"), Outcome::Failed(name("left: 1\nright: 2\n\n\n"))),
         ];
         assert_eq!(outcomes(transcript), expected);
