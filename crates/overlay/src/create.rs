@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
 use graphdriver_core::{
-    CreateOptions, Error, ErrorKind, IdMaps, LayerId, Owner, Result, TempDir, sync_dir, write_new,
+    CreateOptions, Error, ErrorKind, IdMaps, LayerId, LayerKind, Owner, Result, TempDir, sync_dir, write_new,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::committed::Mark;
+use crate::composefs::keep_as_image;
 use crate::exact::Kept;
 use crate::home::Home;
 use crate::layout::{ADDITIONAL_LAYER, DIFF, EMPTY, LINK, LOWER, LayerDir, Layout, MERGED, TAR_SPLIT, WORK};
@@ -33,6 +34,8 @@ pub(crate) struct Draft {
     store: Layout,
     /// Of the archive that it was filled from.
     record: Option<Kept>,
+    /// Whether it is to be kept as an image.
+    becomes_image: bool,
 }
 
 impl Draft {
@@ -44,7 +47,8 @@ impl Draft {
         let parent = options.parent.as_ref().map(|parent| Parent::read(home, parent)).transpose()?;
         let store = home.stores.for_kind(options.kind).clone();
         let temp_dir = home.temp_dirs_of(&store).create()?;
-        let draft = Self { temp_dir, link: LinkId::random(), parent, store, record: None };
+        let becomes_image = home.options.use_composefs && options.kind == LayerKind::ReadOnly;
+        let draft = Self { temp_dir, link: LinkId::random(), parent, store, record: None, becomes_image };
         draft.fill(home, options).map_err(|error| draft.name_limits(home, error))?;
         Ok(draft)
     }
@@ -52,6 +56,19 @@ impl Draft {
     /// The layer below.
     pub(crate) fn parent(&self) -> Option<&LayerDir> {
         self.parent.as_ref().map(|parent| &parent.layer)
+    }
+
+    /// Keeps what the layer has been filled with as an image, if that is asked for; `record` is of its archive.
+    ///
+    /// # Errors
+    /// As [`keep_as_image`].
+    pub(crate) fn finish_image(&self, record: Option<Kept>) -> Result<Option<Kept>> {
+        if !self.becomes_image {
+            return Ok(record);
+        }
+        keep_as_image(&self.path(), self.temp_dir.path())?;
+        let root = RootDir::open(self.diff())?;
+        record.map(|record| record.moved_to(root)).transpose()
     }
 
     /// The directory that holds what the layer adds.

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use graphdriver_archive as archive;
+use graphdriver_archive::{self as archive, RootDir};
 use graphdriver_core::{DedupHash, LayerId, Result};
 
-use crate::fill;
 use crate::hold::Hold;
 use crate::home::Home;
 use crate::layout::LayerDir;
@@ -18,7 +17,8 @@ use crate::layout::LayerDir;
 pub(crate) fn dedup(home: &Arc<Home>, layers: &[LayerId], hash: DedupHash) -> Result<u64> {
     let holds = layers.iter().map(|id| Hold::take(home, "deduplicate", id)).collect::<Result<Vec<_>>>()?;
     let directories = holds.iter().flat_map(|hold| own_directories(hold.layer()));
-    Ok(archive::dedup(&fill::open_all(directories)?, hash)?)
+    let roots = directories.map(|directory| Ok(RootDir::open(directory)?)).collect::<Result<Vec<_>>>()?;
+    Ok(archive::dedup(&roots, hash)?)
 }
 
 /// The directories that are looked at for one layer.
@@ -30,5 +30,6 @@ pub(crate) fn roots(home: &Home, id: &LayerId) -> Result<Vec<PathBuf>> {
 }
 
 fn own_directories(layer: &LayerDir) -> Vec<PathBuf> {
-    if layer.is_read_only() { Vec::new() } else { layer.diffs() }
+    // Contents of an image's files are shared like any others.
+    if layer.is_foreign() || layer.is_lent() { Vec::new() } else { layer.diffs() }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use graphdriver_archive::{self as archive, Export, ExportOptions, LayerStack};
 use graphdriver_core::{Change, IdMaps, LayerDiff, LayerId, Result};
 
+use crate::composefs;
 use crate::exact;
 use crate::fill;
 use crate::hold::Hold;
@@ -68,8 +69,14 @@ fn above(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Optio
         tracing::info!(layer = %id, ?base, "comparing mounted layers, since the one is not below the other");
         return Ok(None);
     };
-    let own = fill::open_all(hold.layer().diffs())?;
-    let own_count = own.len() + lowers::directories(&below[..between]).count();
-    let directories = [own, fill::open_all(lowers::directories(&below))?].concat();
-    Ok(Some(Above { stack: home.stack(directories)?, own: own_count, hold }))
+    let own = hold.layer().parts();
+    let own_count = own.len() + lowers::parts(&below[..between]).count();
+    let parts: Vec<_> = own.iter().chain(lowers::parts(&below)).collect();
+    if !composefs::tell_changes(&parts)? {
+        tracing::info!(layer = %id, "comparing mounted layers, since the image of one has marks of its own");
+        return Ok(None);
+    }
+    let directories = fill::open_all(parts)?;
+    let stack = home.stack(directories)?.with_data_only(fill::objects(hold.layer(), &below)?);
+    Ok(Some(Above { stack, own: own_count, hold }))
 }

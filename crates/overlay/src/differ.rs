@@ -56,6 +56,7 @@ fn fill(
         }
         _ => None,
     };
+    let kept = draft.finish_image(kept)?;
     fill::flush(home, &root)?;
     Ok((output, kept))
 }

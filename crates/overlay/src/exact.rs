@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::fill;
 use crate::hold::Hold;
 use crate::home::Home;
-use crate::layout::{LayerDir, TAR_SPLIT};
+use crate::layout::{COMPOSEFS_DATA, LayerDir, TAR_SPLIT};
 use crate::lowers;
 
 /// The directory of containers/storage beside a store, its list of layers, and the end of its records' names.
@@ -136,6 +136,16 @@ impl Kept {
         Ok(())
     }
 
+    /// What the layer was filled with is kept in another form, in the directory `root`.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`.
+    pub(crate) fn moved_to(self, root: RootDir) -> Result<Self> {
+        let kept = Self { root, ..self };
+        kept.seal()?;
+        Ok(kept)
+    }
+
     /// The layer's directory has been renamed: that was no change of the layer.
     pub(crate) fn renew(&self) {
         if let Err(error) = seal(&self.file, &self.root) {
@@ -210,6 +220,9 @@ fn assemble(
         return Ok(None);
     }
     let Some(archive) = archive_of(layer, &record)? else { return Ok(None) };
+    if layer.is_image() {
+        return assemble_image(home, layer, record, archive);
+    }
     let root = RootDir::open(layer.diff())?;
     let lowers = fill::lowers_of(&home.stores, layer)?;
     let unpacking = fill::apply_options(home, &LayerApplyOptions::default(), Vec::new())?;
@@ -224,6 +237,23 @@ fn assemble(
         return Ok(None);
     }
     Ok(Some(record.assemble(&root, archive)?))
+}
+
+/// Nobody changes a layer that is kept as an image but by putting others in the place of its files.
+fn assemble_image(
+    home: &Home,
+    layer: &LayerDir,
+    record: Record,
+    archive: ArchiveDigest,
+) -> Result<Option<archive::tar_split::Assembly>> {
+    let objects = RootDir::open(layer.diff())?;
+    let image = RootDir::open(layer.path().join(COMPOSEFS_DATA))?;
+    if !record.is_untouched(&objects, &image)? {
+        tracing::debug!(layer = %layer.id(), "the layer's image or its contents were changed since it was made");
+        return Ok(None);
+    }
+    let stack = home.stack(fill::open_all(&layer.parts())?)?.with_data_only(vec![objects]);
+    Ok(Some(record.assemble_from(&stack, archive)?))
 }
 
 /// Which archive must come out; `None` when that is not known.

@@ -12,8 +12,9 @@ use crate::committed;
 use crate::exact::Kept;
 use crate::home::Home;
 use crate::layout::{DIFF, LayerDir, TAR_SPLIT};
-use crate::lowers;
+use crate::lowers::{self, Lower};
 use crate::mask;
+use crate::mount::{Part, open_image};
 use crate::stores::Stores;
 
 /// Fills the existing layer `id`: unpacks aside, then takes the place of the empty directory. `Ok(None)`, nothing having been read, for
@@ -91,21 +92,32 @@ pub(crate) fn apply_options(
     })
 }
 
-/// The directories below a child of `parent`, uppermost first.
+/// What is below a child of `parent`, uppermost first.
 pub(crate) fn with_parents(stores: &Stores, parent: &LayerDir) -> Result<Vec<RootDir>> {
-    let mut roots = open_all(parent.diffs())?;
+    let mut roots = open_all(&parent.parts())?;
     roots.extend(lowers_of(stores, parent)?);
     Ok(roots)
 }
 
-/// The directories below the layer, uppermost first.
+/// What is below the layer, uppermost first.
 pub(crate) fn lowers_of(stores: &Stores, layer: &LayerDir) -> Result<Vec<RootDir>> {
-    open_all(lowers::directories(&lowers::resolve(stores, layer)?))
+    open_all(lowers::parts(&lowers::resolve(stores, layer)?))
 }
 
-/// The directories, open.
-pub(crate) fn open_all(directories: impl IntoIterator<Item: AsRef<Path>>) -> Result<Vec<RootDir>> {
-    directories.into_iter().map(|directory| Ok(RootDir::open(directory)?)).collect()
+/// The parts, open; an image is mounted for it, and the contents of its files are not there.
+pub(crate) fn open_all<'a>(parts: impl IntoIterator<Item = &'a Part<'static>>) -> Result<Vec<RootDir>> {
+    let open = |part: &Part<'_>| match part {
+        Part::Directory(path) => Ok(RootDir::open(path)?),
+        Part::Image(path) => Ok(RootDir::from_fd(open_image(path)?, path)),
+    };
+    parts.into_iter().map(open).collect()
+}
+
+/// The contents of the files of images among the layer and those below, open.
+pub(crate) fn objects(layer: &LayerDir, below: &[Lower]) -> Result<Vec<RootDir>> {
+    let own = layer.objects();
+    let directories = own.as_deref().into_iter().chain(lowers::objects(below));
+    directories.map(|directory| Ok(RootDir::open(directory)?)).collect()
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {

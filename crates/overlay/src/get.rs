@@ -1,31 +1,33 @@
 //! Mounting a layer and giving it back.
 
-use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graphdriver_core::{Error, ErrorKind, LayerId, MountOptions, Result};
+use graphdriver_core::{Error, LayerId, MountOptions, Result};
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::committed;
+use crate::composefs;
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
 use crate::ids;
 use crate::layout::{LayerDir, Layout};
-use crate::lowers::{self, MAX_LOWERS};
 use crate::mask::{self, Writing};
-use crate::mount::{self, Attributes, IdMapped, MountRequest, OverlayMount, Parameters, Shape, Upper};
+use crate::mount::{
+    self, Attributes, Composed, MountRequest, OverlayMount, Parameters, Part, Shape, Shown, Upper,
+};
 use crate::mount_point;
 use crate::mount_program::ProgramMount;
 use crate::probe::{Feature, Verdict};
+use crate::stack::Stack;
 
 /// Mounts the layer unless it is, takes a reference, and returns where it is mounted. One that Docker has marked as committed is mounted read-only.
 ///
 /// # Errors
 /// `LayerUnknown`; `LayerInUse` when it is mounted through other id maps; `InvalidArgument` for mount options that are not known; as
-/// [`OverlayMount::attach`] and [`IdMapped::attach`].
+/// [`Composed::attach`].
 pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<PathBuf> {
     let mut request = request(home, options)?;
     let layer = home.stores.require("mount", id)?;
@@ -71,72 +73,53 @@ pub(crate) fn request(home: &Home, options: &MountOptions) -> Result<MountReques
 
 fn mount_layer(home: &Home, layer: &LayerDir, options: &MountOptions, request: MountRequest) -> Result<()> {
     let attributes = request.attributes;
-    let [work, merged, empty] = [layer.work(), layer.merged(), layer.empty()];
-    let own = layer.diffs();
-    let (diff, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("mount", layer.id()))?;
-    let below = lowers::resolve(&home.stores, layer)?;
-    // Only layers below have the container's ids on disk.
-    let mut own_lowers = rotated.len();
-    let mut lowers: Vec<Cow<'_, Path>> =
-        rotated.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(Cow::from).collect();
+    let [diff, work, merged] = [layer.diff(), layer.work(), layer.merged()];
+    let read_only = attributes.is_read_only() || layer.is_read_only();
+    let writing = if read_only { Writing::Plain } else { mask::writing(home, &diff)? };
+    let never_written = layer.is_read_only() || writing == Writing::Refused;
+    let stack = Stack::of(home, layer, read_only, never_written)?;
     mount_point::make_room(layer)?;
     ensure_dir(&merged, home)?;
-    // A base layer has nothing below, but the kernel wants something there.
-    if lowers.is_empty() {
-        ensure_dir(&empty, home)?;
-        lowers.push(Cow::from(&empty));
-    }
-    // Read-only layers need no work directory, and share their upper directory with nobody. Where the layer would be one directory too many
-    // below, it stays above, and only the mount is read-only.
-    let mut read_only = attributes.is_read_only() || layer.is_read_only();
-    let writing = if read_only { Writing::Plain } else { mask::writing(home, diff)? };
-    read_only |= writing == Writing::Refused;
-    let upper = if read_only && lowers.len() < MAX_LOWERS {
-        lowers.insert(0, Cow::from(diff));
-        own_lowers += 1;
-        None
-    } else if layer.is_read_only() || writing == Writing::Refused {
-        let detail = format!(
-            "the kernel stacks {MAX_LOWERS} directories that are only read, and it has {} below",
-            lowers.len()
-        );
-        return Err(Error::new(ErrorKind::InvalidArgument, "mount").path(layer.path()).detail(detail));
-    } else {
-        ensure_dir(&work, home)?;
-        Some(Upper { directory: diff, work: &work })
-    };
+    ensure_dirs_of(&stack, layer, home)?;
+    let upper = stack.has_upper.then_some(Upper { directory: &diff, work: &work });
     let label = options.label.as_deref().filter(|label| !label.is_empty());
-    if let Some(program) = &home.mount_program {
-        let lowers: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
+    let shape = Shape { upper: upper.is_some(), data_only: !stack.objects.is_empty() };
+    let dialect = home.support.dialect;
+    let how = composefs::how_for(home, &stack.parts)?;
+    let attached = if let Some(program) = &home.mount_program {
+        let lowers: Vec<&Path> = stack.parts.iter().map(Part::path).collect();
         let id_maps = &ids::for_program(home, &options.id_maps);
         let notes = writing == Writing::Noted;
-        let mount =
-            ProgramMount { lowers: &lowers, upper, notes, target: &merged, id_maps, label, attributes };
-        let writes = upper.is_some() && !attributes.is_read_only();
-        return program.mount(&mount).map_err(|error| if writes { explain(error, diff) } else { error });
+        let target = &merged;
+        program.mount(&ProgramMount { lowers: &lowers, upper, notes, target, id_maps, label, attributes })
+    } else {
+        let parameters = &Parameters::new(&request.wishes, dialect, shape)?;
+        let mount = OverlayMount {
+            lowers: &[],
+            data_only: &stack.objects,
+            upper,
+            target: &merged,
+            parameters,
+            label,
+            attributes,
+        };
+        // Only layers below have the container's ids on disk.
+        let mapping = ids::mapping(home, &options.id_maps).filter(|_| stack.has_parents);
+        let stores: Vec<&Path> = home.stores.all().map(Layout::path).collect();
+        let shown = mapping.map(|_| Shown { own: stack.own, maps: &options.id_maps, stores: &stores });
+        Composed { mount, parts: &stack.parts, shown, api: dialect.api, how: mapping.unwrap_or(how) }.attach()
+    };
+    let writes = stack.has_upper && !attributes.is_read_only();
+    attached.map_err(|error| if writes { explain(error, &diff) } else { error })
+}
+
+/// Makes what a mount needs besides its mount point, and other programs make only when they mount.
+fn ensure_dirs_of(stack: &Stack, layer: &LayerDir, home: &Home) -> Result<()> {
+    let empty = layer.empty();
+    if stack.parts.iter().any(|part| part.path() == empty) {
+        ensure_dir(&empty, home)?;
     }
-    let dialect = home.support.dialect;
-    let shape = Shape { upper: upper.is_some(), data_only: false };
-    let parameters = Parameters::new(&request.wishes, dialect, shape)?;
-    let mount = OverlayMount {
-        lowers: &lowers,
-        data_only: &[],
-        upper,
-        target: &merged,
-        parameters: &parameters,
-        label,
-        attributes,
-    };
-    let writes = mount.upper.is_some() && !attributes.is_read_only();
-    let attached = match ids::mapping(home, &options.id_maps) {
-        Some(how) if !below.is_empty() => {
-            let stores: Vec<&Path> = home.stores.all().map(Layout::path).collect();
-            IdMapped { mount, own: own_lowers, maps: &options.id_maps, stores: &stores }
-                .attach(dialect.api, how)
-        }
-        _ => mount.attach(dialect.api),
-    };
-    attached.map_err(|error| if writes { explain(error, diff) } else { error })
+    if stack.has_upper { ensure_dir(&layer.work(), home) } else { Ok(()) }
 }
 
 /// The kernel calls it an invalid argument, and a program whatever it likes, that the upper directory cannot be written to.

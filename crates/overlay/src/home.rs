@@ -11,6 +11,7 @@ use graphdriver_core::{
 };
 use nix::errno::Errno;
 
+use crate::composefs;
 use crate::ids::{self, Shifting};
 use crate::layout::{Layout, TEMP_DIRS};
 use crate::link;
@@ -29,6 +30,7 @@ pub(crate) struct Home {
     pub(crate) options: OverlayOptions,
     /// What mounts instead of the kernel.
     pub(crate) mount_program: Option<MountProgram>,
+    pub(crate) tuning: OverlayTuning,
     /// Why diffs are not to be read from the layers' directories, if so.
     no_native_diff: Option<&'static str>,
     pub(crate) support: Support,
@@ -68,6 +70,7 @@ impl Home {
         };
         let support = probes.support();
         options.check_mounts(support.dialect)?;
+        composefs::check(&options, &probes, tuning.id_mapping)?;
         let shifting = if options.disable_idmap {
             Shifting::disabled()
         } else if options.mount_program.is_some() {
@@ -81,6 +84,7 @@ impl Home {
             stores,
             options,
             mount_program,
+            tuning,
             no_native_diff: (!tuning.native_diff).then_some("it was switched off when the home was opened"),
             support,
             shifting,

@@ -13,9 +13,12 @@
 //! <store>/<id>/merged/      mount point
 //! <store>/<id>/empty/       lower directory for layers that have none below
 //! <store>/<id>/additionallayer  where another program shows the layer; diff is a symbolic link to the directory diff there
+//! <store>/<id>/composefs-data/composefs.blob  an image of what it adds, whose files' contents are in diff, by their digests
+//! <store>/<id>/composefs-layers/  where containers/storage mounts such images meanwhile
 //! <store>/<id>/tar-split.gz the record of the archive it was filled from, in stores of which containers/storage keeps no list
 //! ```
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 use graphdriver_core::{Error, ErrorKind, LayerId, Result};
 
 use crate::link::LinkId;
+use crate::mount::Part;
 
 pub(crate) const LINKS: &str = "l";
 pub(crate) const TEMP_DIRS: &str = "tempdirs";
@@ -34,6 +38,9 @@ pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
 pub(crate) const EMPTY: &str = "empty";
 pub(crate) const ADDITIONAL_LAYER: &str = "additionallayer";
+pub(crate) const COMPOSEFS_DATA: &str = "composefs-data";
+pub(crate) const COMPOSEFS_BLOB: &str = "composefs.blob";
+pub(crate) const COMPOSEFS_LAYERS: &str = "composefs-layers";
 /// The record of the archive that the layer was filled from.
 pub(crate) const TAR_SPLIT: &str = "tar-split.gz";
 
@@ -115,9 +122,20 @@ impl LayerDir {
         self.diff().is_symlink() && self.path.join(ADDITIONAL_LAYER).exists()
     }
 
+    /// Whether what the layer adds is kept as an image, with the contents of its files in `diff`.
+    pub(crate) fn is_image(&self) -> bool {
+        // One without the image is one that is broken; its `diff` is no layer.
+        fs::symlink_metadata(self.path.join(COMPOSEFS_DATA)).is_ok()
+    }
+
+    /// The image.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.path.join(COMPOSEFS_DATA).join(COMPOSEFS_BLOB)
+    }
+
     /// Whether nothing can be written to what the layer adds.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.is_foreign() || self.is_lent()
+        self.is_foreign() || self.is_lent() || self.is_image()
     }
 
     pub(crate) fn diff(&self) -> PathBuf {
@@ -131,6 +149,19 @@ impl LayerDir {
         std::iter::once(self.diff())
             .chain(rotated.take_while(|path| fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())))
             .collect()
+    }
+
+    /// What the layer contributes to a mount, uppermost first.
+    pub(crate) fn parts(&self) -> Vec<Part<'static>> {
+        if self.is_image() {
+            return vec![Part::Image(Cow::from(self.image()))];
+        }
+        self.diffs().into_iter().map(|path| Part::Directory(Cow::from(path))).collect()
+    }
+
+    /// The directory with the contents of an image's files, by their digests.
+    pub(crate) fn objects(&self) -> Option<PathBuf> {
+        self.is_image().then(|| self.diff())
     }
 
     pub(crate) fn work(&self) -> PathBuf {
@@ -182,6 +213,12 @@ impl LayerDir {
                 .layer(&self.id)
                 .path(self.diff())
                 .detail("what the layer adds is shown by an additional layer store, which is only read"));
+        }
+        if self.is_image() {
+            return Err(Error::new(ErrorKind::InvalidArgument, operation)
+                .layer(&self.id)
+                .path(self.image())
+                .detail("what the layer adds is kept as an image, which is only read"));
         }
         Ok(())
     }

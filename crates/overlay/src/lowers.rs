@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::layout::{DIFF, LINKS, LOWER, LayerDir};
 use crate::link::{LinkId, Links};
+use crate::mount::Part;
 use crate::note_file;
 use crate::stores::Stores;
 
@@ -71,13 +72,13 @@ impl fmt::Display for LowerEntry {
 }
 
 /// One layer below another, and what it contributes to a mount of that one.
-///
-/// Layers that are kept as an image, and have to be mounted to be read, become another form of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lower {
     pub(crate) layer: LayerDir,
     /// Uppermost first; more than one where owners have been rewritten.
-    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) parts: Vec<Part<'static>>,
+    /// The contents of the files of an image.
+    pub(crate) objects: Option<PathBuf>,
 }
 
 /// The entries of the layer's `lower` file, uppermost first; none for a base layer.
@@ -125,16 +126,23 @@ pub(crate) fn resolve(stores: &Stores, layer: &LayerDir) -> Result<Vec<Lower>> {
     read(layer)?.iter().map(|entry| open(stores, entry.layer(stores, &mut links)?)).collect()
 }
 
-/// The directories of `lowers`, uppermost first.
-pub(crate) fn directories(lowers: &[Lower]) -> impl Iterator<Item = &Path> {
-    lowers.iter().flat_map(|lower| &lower.directories).map(PathBuf::as_path)
+/// What `lowers` contribute to a mount, uppermost first.
+pub(crate) fn parts(lowers: &[Lower]) -> impl Iterator<Item = &Part<'static>> {
+    lowers.iter().flat_map(|lower| &lower.parts)
+}
+
+/// The contents of the files of images among `lowers`, uppermost first.
+pub(crate) fn objects(lowers: &[Lower]) -> impl Iterator<Item = &Path> {
+    lowers.iter().filter_map(|lower| lower.objects.as_deref())
 }
 
 fn open(stores: &Stores, layer: LayerDir) -> Result<Lower> {
     stores.require_inside(&layer)?;
     let diff = layer.diff();
     match fs::metadata(&diff) {
-        Ok(metadata) if metadata.is_dir() => Ok(Lower { directories: layer.diffs(), layer }),
+        Ok(metadata) if metadata.is_dir() => {
+            Ok(Lower { parts: layer.parts(), objects: layer.objects(), layer })
+        }
         Ok(_) => Err(Error::syscall("open lower layer", diff, Errno::ENOTDIR)),
         Err(error) => Err(Error::io("open lower layer", diff, error)),
     }

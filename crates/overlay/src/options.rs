@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use graphdriver_archive::whiteout::OverlayXattrs;
-use graphdriver_core::{DriverOption, Error, ErrorKind, Quota, Result, SyncMode};
+use graphdriver_core::{DriverOption, Error, Quota, Result, SyncMode};
 
 use nix::unistd::{AccessFlags, access};
 
@@ -111,22 +111,14 @@ impl OverlayOptions {
         // Dropped with a warning at each mount, where it cannot be had.
         let wishes =
             Wishes { metacopy: wishes.metacopy.filter(|_| dialect.xattrs != OverlayXattrs::User), ..wishes };
-        let shape = Shape { upper: true, data_only: false };
+        let shape = Shape { upper: true, data_only: self.use_composefs };
         Parameters::new(&wishes, dialect, shape).map(drop)
     }
 
     /// # Errors
     /// `NotSupported` for what is known but cannot be had.
     pub(crate) fn check_supported(&self) -> Result<()> {
-        mask::require_reader(self.force_mask, self.mount_program.as_deref())?;
-        let missing = [("use_composefs", self.use_composefs)];
-        match missing.into_iter().find(|(_, wanted)| *wanted) {
-            Some((key, _)) => {
-                let detail = format!("the option {key} cannot be had yet");
-                Err(Error::new(ErrorKind::NotSupported, "open").detail(detail))
-            }
-            None => Ok(()),
-        }
+        mask::require_reader(self.force_mask, self.mount_program.as_deref())
     }
 }
 
@@ -184,6 +176,8 @@ impl Default for OverlayTuning {
 
 #[cfg(test)]
 mod tests {
+    use graphdriver_core::ErrorKind;
+
     use super::*;
 
     fn parse(texts: &[&str]) -> Result<OverlayOptions> {

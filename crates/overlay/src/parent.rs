@@ -10,6 +10,7 @@ use crate::layout::LayerDir;
 use crate::link::{self, LinkId};
 use crate::lowers::{self, MAX_LOWERS};
 use crate::mask;
+use crate::stores::Stores;
 
 /// How often a parent is read again that was removed and made anew meanwhile.
 const RETRIES: usize = 16;
@@ -52,11 +53,7 @@ impl Parent {
         ids::finish_pending(home, &layer)?;
         let link = link::ensure(stores, &layer)?;
         let (lower, count) = lowers::for_child(&layer, &link)?;
-        if count > MAX_LOWERS {
-            let detail =
-                format!("{count} layers below; the kernel stacks {MAX_LOWERS}, so it could not be mounted");
-            return Err(Error::new(ErrorKind::InvalidArgument, "create").detail(detail));
-        }
+        require_room(stores, &layer, count)?;
         let look = mask::look_of_root(home, &layer.diff())?;
         Ok(Self { layer, link, lower, look })
     }
@@ -74,6 +71,25 @@ impl Parent {
             };
         if same { Ok(()) } else { Err(unknown(self.layer.id())) }
     }
+}
+
+/// # Errors
+/// `InvalidArgument` when a child of the layer, which would have `count` layers below, could never be mounted.
+fn require_room(stores: &Stores, layer: &LayerDir, count: usize) -> Result<()> {
+    // One that is kept as an image is two directories to the kernel.
+    let directories = if count > MAX_LOWERS / 2 {
+        let below = lowers::resolve(stores, layer)?;
+        count + lowers::objects(&below).count() + usize::from(layer.is_image())
+    } else {
+        count
+    };
+    if directories <= MAX_LOWERS {
+        return Ok(());
+    }
+    let images = if directories > count { ", and an image for two" } else { "" };
+    let detail =
+        format!("{count} layers below; the kernel stacks {MAX_LOWERS}{images}, so it could not be mounted");
+    Err(Error::new(ErrorKind::InvalidArgument, "create").detail(detail))
 }
 
 fn has_vanished(error: &Error) -> bool {

@@ -5,6 +5,7 @@ use std::fs;
 use graphdriver_core::{DeferredRemoval, Error, ErrorKind, LayerId, Result};
 
 use crate::additional_layer;
+use crate::composefs;
 use crate::exact;
 use crate::home::Home;
 use crate::layout::{LayerDir, Layout};
@@ -29,6 +30,7 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
         None
     });
     home.references.while_unused(id, &layer.merged(), || {
+        composefs::unmount_leftovers(&layer)?;
         let aside = temp_dir.take_in(layer.path())?;
         home.quotas.end(&aside);
         Ok(())

@@ -47,10 +47,11 @@ fn unpack(
     };
     let root = archive::RootDir::open(draft.diff())?;
     let unpacking = fill::apply_options(home, options, lowers)?;
-    let filled = Kept::apply(&root, tar, options, &unpacking, draft.record())
+    let (applied, record) = Kept::apply(&root, tar, options, &unpacking, draft.record())
         .map_err(|error| home.quotas.explain(error, &root))?;
+    let record = draft.finish_image(record)?;
     fill::flush(home, &root)?;
-    Ok(filled)
+    Ok((applied, record))
 }
 
 impl StagedLayer for Staged {

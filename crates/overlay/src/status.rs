@@ -1,13 +1,15 @@
 //! What can be told about the driver and its layers.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, RootDir};
 use graphdriver_core::{self as core, Capabilities, DiskUsage, Error, LayerId, Result};
 
+use crate::composefs;
 use crate::home::Home;
+use crate::layout::COMPOSEFS_DATA;
 use crate::lowers;
 use crate::mount::MountApi;
 use crate::probe::{Feature, Verdict};
@@ -64,7 +66,11 @@ pub(crate) fn features(home: &Home) -> Vec<core::Feature> {
         ("data_only_lowers", Feature::DataOnlyLowers),
     ];
     let probed = probed.map(|(name, feature)| named(name, home.probes.verdict(feature)));
-    needed.into_iter().chain(probed).chain([id_mapped_lowers(home), native_diff(home)]).collect()
+    needed
+        .into_iter()
+        .chain(probed)
+        .chain([composefs(home), id_mapped_lowers(home), native_diff(home)])
+        .collect()
 }
 
 /// The options in force: given, or by default.
@@ -80,6 +86,7 @@ pub(crate) fn options(home: &Home) -> Vec<(&'static str, String)> {
         ("ignore_chown_errors", Some(options.ignore_chown_errors.to_string())),
         ("skip_mount_home", Some(true.to_string())),
         ("sync", Some(options.sync.to_string())),
+        ("use_composefs", Some(options.use_composefs.to_string())),
     ];
     given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
@@ -88,6 +95,14 @@ fn named(name: &'static str, verdict: Verdict) -> core::Feature {
     match verdict {
         Verdict::On => core::Feature::on(name),
         Verdict::Off(reason) => core::Feature::off(name, reason),
+    }
+}
+
+fn composefs(home: &Home) -> core::Feature {
+    let name = "composefs";
+    match composefs::find(&home.probes, home.tuning.id_mapping) {
+        Ok(_) => core::Feature::on(name),
+        Err(reason) => core::Feature::off(name, reason),
     }
 }
 
@@ -119,8 +134,8 @@ pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, Str
         ("UpperDir".to_owned(), text(upper)),
     ]);
     let below = lowers::resolve(&home.stores, &layer)?;
-    let lower: Vec<_> =
-        rotated.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(text).collect();
+    let below = below.iter().flat_map(|lower| lower.layer.diffs());
+    let lower: Vec<_> = rotated.iter().cloned().chain(below).map(|path| text(&path)).collect();
     if !lower.is_empty() {
         metadata.insert("LowerDir".to_owned(), lower.join(":"));
     }
@@ -134,7 +149,8 @@ pub(crate) fn usage(home: &Home, id: &LayerId) -> Result<DiskUsage> {
         return Ok(usage);
     }
     let mut usage = DiskUsage::default();
-    for directory in layer.diffs() {
+    let image = layer.is_image().then(|| layer.path().join(COMPOSEFS_DATA));
+    for directory in layer.diffs().into_iter().chain(image) {
         let part = archive::disk_usage(&RootDir::open(directory)?)?;
         usage.bytes += part.bytes;
         usage.inodes += part.inodes;

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use graphdriver_core::{DriverHome, Error, ErrorKind, HomeLock, LayerId, LayerKind, Result};
 
-use crate::layout::{LayerDir, Layout};
+use crate::layout::{COMPOSEFS_DATA, LayerDir, Layout};
 use crate::options::OverlayOptions;
 
 /// The name of the home below the root of an image store: also where this one is opened as `overlay2`.
@@ -114,8 +114,9 @@ impl Stores {
         if !layer.is_foreign() {
             return Ok(());
         }
-        let diff = layer.diff();
-        for path in [layer.path(), &diff] {
+        let [diff, image] = [layer.diff(), layer.image()];
+        let image_dir = layer.path().join(COMPOSEFS_DATA);
+        for path in [layer.path(), &diff, &image_dir, &image] {
             // Everything else than a symbolic link is EINVAL.
             if let Ok(target) = fs::read_link(path)
                 && !(path == diff && self.is_shown(&target))

@@ -41,6 +41,8 @@ pub struct Configuration {
     /// Whether fuse-overlayfs mounts. It marks every new directory by files in it; a path that it is given has no colon; and
     /// its version 1.10 loses what is written to a file of a lower layer through one of several names when another is removed meanwhile.
     pub by_fuse: bool,
+    /// Whether layers that are filled when they are made are kept as images, which are only read whatever they are mounted for.
+    pub keeps_images: bool,
     copy: CopyMethod,
     /// Driver options that it is always opened with.
     options: &'static [&'static str],
@@ -58,6 +60,7 @@ const OVERLAY: Configuration = Configuration {
     user_xattrs: false,
     finds_restored_times: true,
     by_fuse: false,
+    keeps_images: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -74,6 +77,7 @@ const VFS: Configuration = Configuration {
     user_xattrs: false,
     finds_restored_times: true,
     by_fuse: false,
+    keeps_images: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -125,6 +129,15 @@ impl Configuration {
         Self {
             name: "overlay-index",
             options: &["mountopt=index=on"],
+            runs_on: |backing| backing != Backing::Here,
+            ..OVERLAY
+        },
+        Self {
+            name: "overlay-composefs",
+            options: &["use_composefs=true"],
+            keeps_images: true,
+            // No image is mounted in a user namespace.
+            needs: Privilege::Devices,
             runs_on: |backing| backing != Backing::Here,
             ..OVERLAY
         },

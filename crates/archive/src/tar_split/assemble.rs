@@ -19,6 +19,7 @@ use super::record::CRC;
 use crate::apply::ArchiveDigest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::root::{RootDir, clean_name};
+use crate::stack::LayerStack;
 use crate::walk::open_file_at;
 
 /// An archive that a layer was filled from, made again while it is read.
@@ -31,9 +32,7 @@ use crate::walk::open_file_at;
 /// Reading fills the buffer it is given, so larger ones (from 64 KiB) save system calls.
 pub struct Assembly {
     lines: Lines,
-    root: RootDir,
-    /// The directory of the file that was opened last.
-    directory: Option<(PathBuf, OwnedFd)>,
+    files: Files,
     /// A segment, and how much of it was read.
     segment: Vec<u8>,
     segment_start: usize,
@@ -42,6 +41,16 @@ pub struct Assembly {
     position: u64,
     archive: ArchiveDigest,
     state: State,
+}
+
+/// Where the contents are.
+enum Files {
+    Directory {
+        root: RootDir,
+        /// The directory of the file that was opened last.
+        last: Option<(PathBuf, OwnedFd)>,
+    },
+    Stack(LayerStack),
 }
 
 struct Content {
@@ -65,11 +74,18 @@ enum State {
 }
 
 impl Assembly {
-    pub(super) fn new(lines: Lines, root: &RootDir, archive: ArchiveDigest) -> Self {
+    pub(super) fn of_directory(lines: Lines, root: &RootDir, archive: ArchiveDigest) -> Self {
+        Self::new(lines, Files::Directory { root: root.clone(), last: None }, archive)
+    }
+
+    pub(super) fn of_stack(lines: Lines, stack: &LayerStack, archive: ArchiveDigest) -> Self {
+        Self::new(lines, Files::Stack(stack.clone()), archive)
+    }
+
+    fn new(lines: Lines, files: Files, archive: ArchiveDigest) -> Self {
         Self {
             lines,
-            root: root.clone(),
-            directory: None,
+            files,
             segment: Vec::new(),
             segment_start: 0,
             content: None,
@@ -111,17 +127,7 @@ impl Assembly {
 
     fn open(&mut self, name: &[u8], bytes: u64, expected: u64) -> Result<Content> {
         let path = clean_name(name)?;
-        let Some(file_name) = path.file_name() else {
-            return Err(super::lines::invalid("the root has contents"));
-        };
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let directory = match self.directory.take() {
-            Some((known, fd)) if known == parent => fd,
-            _ => self.root.open_at(parent, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?,
-        };
-        let opened = open_file_at(&directory, file_name);
-        self.directory = Some((parent.to_owned(), directory));
-        let fd = opened.map_err(|errno| Error::syscall("openat", &path, errno))?;
+        let fd = self.files.open(&path)?;
         let stat = fstat(&fd).map_err(|errno| Error::syscall("fstat", &path, errno))?;
         let is_regular = FileType::from_mode(stat.st_mode) == FileType::Regular;
         if !is_regular || u64::try_from(stat.st_size) != Ok(bytes) {
@@ -144,6 +150,26 @@ impl Assembly {
         }
         let detail = "the record and the layer do not make the archive: its digest or size is another";
         Err(Error::new(ErrorKind::InvalidArchive, "assemble archive").detail(detail))
+    }
+}
+
+impl Files {
+    fn open(&mut self, path: &Path) -> Result<OwnedFd> {
+        let Some(file_name) = path.file_name() else {
+            return Err(super::lines::invalid("the root has contents"));
+        };
+        let (root, last) = match self {
+            Self::Directory { root, last } => (root, last),
+            Self::Stack(stack) => return Ok(stack.open_file(path)?.into()),
+        };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let directory = match last.take() {
+            Some((known, fd)) if known == parent => fd,
+            _ => root.open_at(parent, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?,
+        };
+        let opened = open_file_at(&directory, file_name);
+        *last = Some((parent.to_owned(), directory));
+        opened.map_err(|errno| Error::syscall("openat", path, errno))
     }
 }
 

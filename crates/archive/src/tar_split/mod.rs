@@ -45,6 +45,7 @@ use crate::apply::ArchiveDigest;
 use crate::error::Result;
 use crate::id_map::IdMaps;
 use crate::root::RootDir;
+use crate::stack::LayerStack;
 
 /// Whether `apply` wrote a record of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +135,24 @@ impl Record {
     /// # Errors
     /// The kind of the failure to read.
     pub fn assemble(self, root: &RootDir, archive: ArchiveDigest) -> Result<Assembly> {
-        Ok(Assembly::new(Lines::new(self.file)?, root, archive))
+        Ok(Assembly::of_directory(Lines::new(self.file)?, root, archive))
+    }
+
+    /// The archive again, with contents from a layer that consists of all directories of `stack`; `archive` is what must come out.
+    ///
+    /// # Errors
+    /// The kind of the failure to read.
+    pub fn assemble_from(self, stack: &LayerStack, archive: ArchiveDigest) -> Result<Assembly> {
+        Ok(Assembly::of_stack(Lines::new(self.file)?, stack, archive))
+    }
+
+    /// Whether nothing in `root`, with which the record was [sealed](seal), and nothing in `also` was changed since: as [`matches`](Self::matches), but nothing is compared with the archive. For layers
+    /// whose directories have another form than their archive.
+    ///
+    /// # Errors
+    /// The kind of a failed system call.
+    pub fn is_untouched(&self, root: &RootDir, also: &RootDir) -> Result<bool> {
+        verify::is_untouched(&self.file, self.note.as_ref(), root, also)
     }
 }
 

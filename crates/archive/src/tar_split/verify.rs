@@ -75,6 +75,27 @@ pub(super) fn matches(
     comparison.run(record)
 }
 
+pub(super) fn is_untouched(
+    record: &File,
+    note: Option<&Note>,
+    root: &RootDir,
+    also: &RootDir,
+) -> Result<bool> {
+    let known = Known::new(record, note, root)?;
+    for root in [root, also] {
+        let stat = fstat(root).map_err(|errno| Error::syscall("fstat", root.path(), errno))?;
+        let mut untouched = known.has(changed(&stat));
+        visit_tree(root, |Visited { stat, .. }| {
+            untouched &= known.has(changed(stat));
+            Ok(untouched)
+        })?;
+        if !untouched {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// What is known without looking at files.
 #[derive(Clone, Copy)]
 enum Known {

@@ -3,6 +3,7 @@
 //! A [`Survey`] reads all short names and stacks once; the other modules tell what does not fit. A repair writes only what is known from
 //! elsewhere in the store, and deletes only what nobody can need.
 
+mod images;
 mod lent;
 mod links;
 mod repair;
@@ -37,6 +38,7 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
         // With the names that are mended now.
         let survey = if repair { Survey::of(&home.stores, store)? } else { survey };
         problems.extend(stacks::find(&survey).into_iter().map(conclude));
+        problems.extend(images::find(&survey).into_iter().map(conclude));
         problems.extend(lent::find(&survey).into_iter().map(conclude));
         problems.extend(strays::find(home, &survey)?.into_iter().map(conclude));
         let leftovers = home.temp_dirs_of(store).leftovers()?.into_iter();

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use graphdriver_core::{Error, ErrorKind, IdMap, IdMaps, Result};
 
-use crate::mount::{self, Attributes, Dialect, IdMapped, IdMapping, OverlayMount, Parameters, Shape, Wishes};
+use crate::mount::{
+    self, Attributes, Composed, Dialect, IdMapping, OverlayMount, Parameters, Part, Shape, Shown, Wishes,
+};
 
 /// The owner that the trial's file is to be shown with.
 const SHOWN: u32 = 1_000_000;
@@ -39,11 +41,11 @@ fn try_mount(
     dialect: Dialect,
     way: IdMapping,
 ) -> Result<()> {
-    let lowers: Vec<Cow<'_, Path>> = lowers.iter().map(Cow::from).collect();
+    let parts: Vec<Part<'_>> = lowers.iter().map(|path| Part::Directory(Cow::from(path))).collect();
     let shape = Shape { upper: false, data_only: false };
     let parameters = Parameters::new(&Wishes::default(), dialect, shape)?;
     let mount = OverlayMount {
-        lowers: &lowers,
+        lowers: &[],
         data_only: &[],
         upper: None,
         target: merged,
@@ -51,7 +53,8 @@ fn try_mount(
         label: None,
         attributes: Attributes::NONE,
     };
-    IdMapped { mount, own: 0, maps, stores: &[] }.attach(dialect.api, way)?;
+    let shown = Some(Shown { own: 0, maps, stores: &[] });
+    Composed { mount, parts: &parts, shown, api: dialect.api, how: way }.attach()?;
     let shown = merged.join("file");
     let owner = fs::symlink_metadata(&shown).map(|metadata| (metadata.uid(), metadata.gid()));
     mount::detach(merged)?;

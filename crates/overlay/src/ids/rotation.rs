@@ -22,12 +22,13 @@ use graphdriver_sys::xattr;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use crate::composefs;
 use crate::create::{DirectoryLook, make_dir};
 use crate::home::Home;
 use crate::layout::{DIFF, LayerDir, WORK};
 use crate::lowers::{self, MAX_LOWERS};
 use crate::mask;
-use crate::mount::{Attributes, OverlayMount, Parameters, Shape, Upper, Wishes};
+use crate::mount::{Attributes, Composed, OverlayMount, Parameters, Part, Shape, Upper, Wishes};
 use crate::remove;
 
 const GATHERING: &str = "rotation";
@@ -108,33 +109,37 @@ fn prepare(
     let target = directory(temp_dir.join("stage"), private)?;
     let below = lowers::resolve(&home.stores, layer)?;
     let own = layer.diffs();
-    let lowers: Vec<Cow<'_, Path>> =
-        own.iter().map(PathBuf::as_path).chain(lowers::directories(&below)).map(Cow::from).collect();
-    if mask::hides_any(home, lowers.iter().map(AsRef::as_ref))? {
+    let own = own.into_iter().map(|path| Part::Directory(Cow::from(path)));
+    let parts: Vec<Part<'_>> = own.chain(lowers::parts(&below).cloned()).collect();
+    if mask::hides_any(home, parts.iter().filter(|part| !part.is_image()).map(Part::path))? {
         let detail = "its files, or those of a layer below, were written under force_mask and do not have their owners on disk; mounts show other owners";
         return Err(Error::new(ErrorKind::NotSupported, "change owners of")
             .path(layer.path())
             .detail(detail));
     }
-    if lowers.len() > MAX_LOWERS {
-        let detail = format!("{} layers below; the kernel stacks {MAX_LOWERS}", lowers.len());
+    let data_only: Vec<Cow<'_, Path>> = lowers::objects(&below).map(Cow::from).collect();
+    let lowers = parts.len() + data_only.len();
+    if lowers > MAX_LOWERS {
+        let detail = format!("{lowers} layers below; the kernel stacks {MAX_LOWERS}");
         return Err(Error::new(ErrorKind::InvalidArgument, "change owners of").detail(detail));
     }
     // Otherwise the kernel flushes each file that it copies.
     let wishes = Wishes { volatile: true, ..Wishes::default() };
     let dialect = home.support.dialect;
-    let shape = Shape { upper: true, data_only: false };
+    let shape = Shape { upper: true, data_only: !data_only.is_empty() };
     let parameters = Parameters::new(&wishes, dialect, shape)?;
     let mount = OverlayMount {
-        lowers: &lowers,
-        data_only: &[],
+        lowers: &[],
+        data_only: &data_only,
         upper: Some(Upper { directory: &roots[0], work: &work }),
         target: &target,
         parameters: &parameters,
         label: None,
         attributes: Attributes::NONE,
     };
-    let shown = RootDir::from_fd(mount.detached(dialect.api)?, layer.diff());
+    let how = composefs::how_for(home, &parts)?;
+    let composed = Composed { mount, parts: &parts, shown: None, api: dialect.api, how };
+    let shown = RootDir::from_fd(composed.detached()?, layer.diff());
     archive::chown_tree(&shown, to_container, to_host)?;
     Ok(rotation)
 }

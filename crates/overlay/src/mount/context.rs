@@ -8,10 +8,7 @@ use std::path::Path;
 use graphdriver_core::{Error, Result};
 use graphdriver_sys::mount_api::{FsContext, FsError};
 
-use super::{OverlayMount, escape, failed, open_directory};
-
-/// The longest string that `fsconfig(2)` takes, in bytes.
-const MAX_STRING: usize = 255;
+use super::{MAX_STRING, OverlayMount, escape, failed, open_directory};
 
 /// The mount, attached nowhere.
 pub(super) fn detached(mount: &OverlayMount<'_>) -> Result<OwnedFd> {

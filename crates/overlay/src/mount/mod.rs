@@ -5,8 +5,10 @@
 
 mod attributes;
 mod classic;
+mod composed;
 mod context;
 mod id_mapped;
+mod image;
 mod namespace;
 mod options;
 mod parameters;
@@ -32,11 +34,15 @@ use nix::sys::stat::Mode;
 use namespace::Stage;
 
 pub(crate) use attributes::Attributes;
+pub use composed::IdMapping;
+pub(crate) use composed::{Composed, Part, Shown};
 pub(crate) use context::{is_there, knows_userxattr};
-pub(crate) use id_mapped::IdMapped;
-pub use id_mapped::IdMapping;
+pub(crate) use image::{check_image, is_plain_image, open_image};
 pub(crate) use options::{MountRequest, merge};
 pub(crate) use parameters::{Parameters, RedirectDir, Shape, Wishes};
+
+/// The longest string that `fsconfig(2)` takes, in bytes.
+const MAX_STRING: usize = 255;
 
 pub(crate) const NEEDS_PRIVILEGE: &str =
     "mounting needs root, of the host or (from Linux 5.11) of a user namespace";

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::mount_and_delete;
 use super::trial::{Trial, make_dir, mark_opaque};
+use crate::composefs;
 use crate::ids;
 use crate::mount::{self, Dialect, IdMapping, MountApi, RedirectDir, Wishes};
 
@@ -30,6 +31,10 @@ pub(crate) enum Feature {
     DetachedIdMaps,
     /// The same on mounts attached in a namespace.
     AttachedIdMaps,
+    /// Images below, on mounts that are attached nowhere.
+    DetachedImages,
+    /// The same on mounts attached in a namespace.
+    AttachedImages,
     /// Directories in an upper one are marked opaque where they are, and only there.
     TrueOpaqueMarks,
 }
@@ -60,6 +65,13 @@ impl Feature {
         }
     }
 
+    pub(crate) fn of_images(way: IdMapping) -> Self {
+        match way {
+            IdMapping::Detached => Self::DetachedImages,
+            IdMapping::Namespace => Self::AttachedImages,
+        }
+    }
+
     /// Tries it.
     ///
     /// # Errors
@@ -79,6 +91,8 @@ impl Feature {
             Self::DataOnlyLowers => verdict(trial.mounted_on_data(dialect, |_| Ok(Verdict::On))),
             Self::DetachedIdMaps => id_maps(trial, dialect, IdMapping::Detached),
             Self::AttachedIdMaps => id_maps(trial, dialect, IdMapping::Namespace),
+            Self::DetachedImages => images(trial, dialect, IdMapping::Detached),
+            Self::AttachedImages => images(trial, dialect, IdMapping::Namespace),
             Self::TrueOpaqueMarks => verdict(true_opaque_marks(trial, dialect)),
         }
     }
@@ -119,6 +133,10 @@ fn redirect_dir(trial: &Trial, dialect: Dialect) -> Result<Verdict> {
         fs::rename(&from, to).map_err(|error| Error::io("rename directory in overlay", from, error))?;
         Ok(Verdict::On)
     })
+}
+
+fn images(trial: &Trial, dialect: Dialect, way: IdMapping) -> Result<Verdict> {
+    verdict(composefs::probe(&trial.room()?, dialect, way).map(|()| Verdict::On))
 }
 
 /// A changed mode leaves the contents below.

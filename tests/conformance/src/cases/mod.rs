@@ -174,11 +174,16 @@ pub const ALL: &[Case] = &[
     case("home_bound_read_only", Capable, read_only::bound),
     case("exact_diff", Ordinary, exact::round_trip),
     case("exact_diff_replaced_contents", Ordinary, exact::replaced_contents),
-    case("exact_diff_edited", Ordinary, exact::edited),
-    case("exact_diff_edited_in_place", Ordinary, exact::edited_in_place).only(has_record),
-    case("exact_diff_edited_attribute", Ordinary, exact::edited_attribute).with_user_xattrs(),
-    case("exact_diff_copied_home", Ordinary, exact::copied_home).only(has_record),
-    case("exact_diff_of_another_process", Ordinary, exact::another_process).only(has_record),
+    case("exact_diff_edited", Ordinary, exact::edited).only(|it| !it.keeps_images),
+    case("exact_diff_edited_in_place", Ordinary, exact::edited_in_place)
+        .only(|it| has_record(it) && !it.keeps_images),
+    case("exact_diff_edited_attribute", Ordinary, exact::edited_attribute)
+        .with_user_xattrs()
+        .only(|it| !it.keeps_images),
+    case("exact_diff_copied_home", Ordinary, exact::copied_home)
+        .only(|it| has_record(it) && !it.keeps_images),
+    case("exact_diff_of_another_process", Ordinary, exact::another_process)
+        .only(|it| has_record(it) && !it.keeps_images),
     case("exact_diff_damaged_record", Ordinary, exact::damaged_record).only(has_record).once(),
     case("exact_diff_foreign_record", Ordinary, exact::foreign_record).only(has_record).once(),
     case("random_edits", Ordinary, random_edits::round_trip),

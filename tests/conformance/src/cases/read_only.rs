@@ -84,7 +84,7 @@ fn changes_are_refused(store: &Store, graph: &Graph, archive: &[u8]) {
         fails(graph.apply(&id("empty"), &mut &*archive, &apply), ErrorKind::PermissionDenied),
         fails(graph.remove(&id("layer")), ErrorKind::PermissionDenied),
     ];
-    if store.configuration().driver == Driver::Overlay {
+    if store.configuration().driver == Driver::Overlay && !store.configuration().keeps_images {
         refused.push(fails(graph.mount(&base, &MountOptions::default()), ErrorKind::PermissionDenied));
     }
     for message in refused {

@@ -1,0 +1,159 @@
+//! Mounting what has to be mounted itself before it can be a lower directory: images, and directories whose owners are shown through id maps.
+
+use std::borrow::Cow;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use graphdriver_core::{IdMaps, Result};
+
+use super::id_mapped::Copies;
+use super::image::open_image;
+use super::{MountApi, OverlayMount, attach_detached, namespace};
+
+/// How overlay gets at directories that lie on mounts made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdMapping {
+    /// The mounts are attached nowhere and vanish with their descriptors: Linux 6.15.
+    Detached,
+    /// The mounts are attached in a mount namespace that lasts for as long as it takes to mount: Linux 5.19.
+    Namespace,
+}
+
+/// Something that a mount has below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    Directory(Cow<'a, Path>),
+    /// An EROFS image in a file.
+    Image(Cow<'a, Path>),
+}
+
+/// Which parts are shown with other owners than they have on disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    /// How many of the first parts are the layer's own, whose owners are the host's already.
+    pub(crate) own: usize,
+    pub(crate) maps: &'a IdMaps,
+    /// Directories that lower directories are likely to be below.
+    pub(crate) stores: &'a [&'a Path],
+}
+
+/// An overlay mount of parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Composed<'a> {
+    /// Its lower directories are not looked at.
+    pub(crate) mount: OverlayMount<'a>,
+    /// What is below, uppermost first.
+    pub(crate) parts: &'a [Part<'a>],
+    pub(crate) shown: Option<Shown<'a>>,
+    pub(crate) api: MountApi,
+    /// Not looked at where all parts are directories, and shown as they are.
+    pub(crate) how: IdMapping,
+}
+
+impl Part<'_> {
+    pub(crate) fn is_image(&self) -> bool {
+        matches!(self, Self::Image(_))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Image(path) => path,
+        }
+    }
+}
+
+impl Composed<'_> {
+    /// Makes the mount, as [`OverlayMount::attach`] does.
+    ///
+    /// # Errors
+    /// As [`OverlayMount::attach`] and [`open_image`]; `NotSupported` for a file system that cannot map ids; `InvalidArgument`, `PermissionDenied` for maps that
+    /// cannot be had.
+    pub(crate) fn attach(&self) -> Result<()> {
+        let sources = Sources::of(self)?;
+        if sources.mounts.is_empty() || self.how == IdMapping::Detached {
+            return self.on(&sources.by_descriptor()).attach(self.api);
+        }
+        attach_detached(&self.in_namespace(&sources)?, self.mount.target)
+    }
+
+    /// Makes the mount, as [`OverlayMount::detached`] does.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub(crate) fn detached(&self) -> Result<OwnedFd> {
+        let sources = Sources::of(self)?;
+        if sources.mounts.is_empty() || self.how == IdMapping::Detached {
+            return self.on(&sources.by_descriptor()).detached(self.api);
+        }
+        self.in_namespace(&sources)
+    }
+
+    fn in_namespace(&self, sources: &Sources<'_>) -> Result<OwnedFd> {
+        namespace::run(self.mount.target, |stage| {
+            let places = stage.attach(&sources.mounts)?;
+            let lowers = sources.paths(&|index| places[index].clone());
+            self.on(&lowers).detached_on(stage, self.api)
+        })
+    }
+
+    fn on<'b>(&'b self, lowers: &'b [Cow<'b, Path>]) -> OverlayMount<'b> {
+        OverlayMount { lowers, ..self.mount }
+    }
+}
+
+/// The mounts that were made, and where the directories are.
+struct Sources<'a> {
+    mounts: Vec<OwnedFd>,
+    places: Vec<Place<'a>>,
+}
+
+enum Place<'a> {
+    Path(&'a Path),
+    /// On one of the mounts, at this path from its root.
+    On(usize, PathBuf),
+}
+
+impl<'a> Sources<'a> {
+    fn of(composed: &Composed<'a>) -> Result<Self> {
+        let mut sources = Self { mounts: Vec::new(), places: Vec::new() };
+        let mut copies = composed.shown.map(|shown| Copies::new(shown.stores, shown.maps)).transpose()?;
+        let own = composed.shown.map_or(0, |shown| shown.own);
+        for (index, part) in composed.parts.iter().enumerate() {
+            let copies = copies.as_mut().filter(|_| index >= own);
+            let place = sources.place(part, copies)?;
+            sources.places.push(place);
+        }
+        Ok(sources)
+    }
+
+    fn place(&mut self, part: &'a Part<'a>, copies: Option<&mut Copies<'_>>) -> Result<Place<'a>> {
+        match (part, copies) {
+            (Part::Directory(path), None) => Ok(Place::Path(path)),
+            (Part::Directory(path), Some(copies)) => {
+                let (mount, below) = copies.place(path, &mut self.mounts)?;
+                Ok(Place::On(mount, below))
+            }
+            (Part::Image(path), copies) => {
+                let mount = open_image(path)?;
+                copies.map_or(Ok(()), |copies| copies.map(&mount, path))?;
+                self.mounts.push(mount);
+                Ok(Place::On(self.mounts.len() - 1, PathBuf::new()))
+            }
+        }
+    }
+
+    /// The directories, on mounts that need no mount point.
+    fn by_descriptor(&self) -> Vec<Cow<'_, Path>> {
+        self.paths(&|index| format!("/proc/thread-self/fd/{}", self.mounts[index].as_raw_fd()).into())
+    }
+
+    /// The directories, with the roots of the mounts where `root` says.
+    fn paths(&self, root: &dyn Fn(usize) -> PathBuf) -> Vec<Cow<'_, Path>> {
+        let path = |place: &Place<'a>| match place {
+            Place::Path(path) => Cow::from(*path),
+            Place::On(mount, below) if below.as_os_str().is_empty() => Cow::from(root(*mount)),
+            Place::On(mount, below) => Cow::from(root(*mount).join(below)),
+        };
+        self.places.iter().map(path).collect()
+    }
+}
