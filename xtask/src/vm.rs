@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// A file system of the conformance suite.
     #[arg(long, value_name = "NAMES")]
     fs: Option<String>,
-    /// The file system of the guest's directory for temporary files, which the suite calls `here`: a kind, or `xfs-quota` or `ext4-quota`.
+    /// The file system of the guest's directory for temporary files, which the suite calls `here`: a kind, or `xfs-quota`, `ext4-quota` or `ext4-verity`.
     #[arg(long, default_value = "tmpfs", value_name = "KIND", conflicts_with = "host")]
     here: String,
     /// `debian-6.1`, `debian-6.12`, or the path of a kernel (bzImage).

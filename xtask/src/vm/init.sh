@@ -28,12 +28,13 @@ here() { # from now on, the directory for temporary files lies on such a file sy
     tmpfs) return ;;
     xfs-quota) set -- xfs prjquota mkfs.xfs -q ;;
     ext4-quota) set -- ext4 prjquota mkfs.ext4 -q -O quota,project -E quotatype=prjquota ;;
+    ext4-verity) set -- ext4 defaults mkfs.ext4 -q -O verity ;;
     *) set -- "$1" defaults "mkfs.$1" -q ;;
   esac
   kind=$1 options=$2; shift 2
   image=/dev/shm/here
-  busybox truncate -s 2G $image && "$@" $image && mkdir -p /here && /usr/bin/mount -t "$kind" -o "loop,$options" $image /here &&
-    chmod 1777 /here && export TMPDIR=/here || { echo "no $kind for temporary files" >&2; poweroff -f; }
+  busybox truncate -s 2G $image && "$@" $image && /usr/bin/mount -t "$kind" -o "loop,$options" $image /var/tmp &&
+    chmod 1777 /var/tmp && export TMPDIR=/var/tmp || { echo "no $kind for temporary files" >&2; poweroff -f; }
 }
 
 run() { # a program of tests, and how it ended

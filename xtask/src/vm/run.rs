@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::guest::{Guest, Heard, Machine};
 use super::initramfs::Initramfs;
@@ -116,13 +116,19 @@ impl Laboratory {
     }
 }
 
+/// To boot, and for a program to begin and to end.
+const BETWEEN_CASES: Duration = Duration::from_secs(120);
+
 /// Passes on what the guest says, until it is done or in trouble; the second value says how it ended.
 fn follow(guest: &mut Guest, limits: &Limits) -> Result<(Transcript, String)> {
     let mut transcript = Transcript::default();
     let mut last = Instant::now();
     loop {
-        let since = transcript.running().map_or(last, |(_, since)| since);
-        match guest.listen(since + limits.case) {
+        let (since, limit) = match transcript.running() {
+            Some((_, since)) => (since, limits.case),
+            None => (last, limits.case.max(BETWEEN_CASES)),
+        };
+        match guest.listen(since + limit) {
             Heard::Bytes(bytes) => {
                 last = Instant::now();
                 transcript.take(&bytes, last);
@@ -132,8 +138,12 @@ fn follow(guest: &mut Guest, limits: &Limits) -> Result<(Transcript, String)> {
             }
             Heard::Silence => {
                 let what = transcript.running().map_or("the guest", |(name, _)| name);
-                let ending = format!("{what} took longer than {} s", limits.case.as_secs());
+                let ending = format!("{what} took longer than {} s", limit.as_secs());
                 return Ok((transcript, ending));
+            }
+            Heard::End if transcript.is_done() => {
+                guest.end()?;
+                return Ok((transcript, "its program ended without".to_owned()));
             }
             Heard::End => {
                 let status = guest.end()?;
