@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graphdriver_core::{
-    CreateOptions, DriverHome, ErrorKind, Graph, IdMaps, LayerApplyOptions, LayerId, LayerKind, MountOptions,
-    OpenOptions,
+    CreateOptions, DriverHome, ErrorKind, Graph, IdMap, IdMaps, LayerApplyOptions, LayerId, LayerKind,
+    MountOptions, OpenOptions,
 };
 use graphdriver_overlay::{IdMapping, Overlay, OverlayTuning};
 use tempfile::TempDir;
@@ -166,6 +166,11 @@ fn images_are_mounted_in_every_way_and_nothing_stays() {
                 let mount = graph.mount(&id("top"), &MountOptions::default()).unwrap();
                 assert_eq!(files(mount.path()), ["dir/new=new", "same=equal", "too=equal"]);
                 mount.unmount().unwrap();
+                let ids = vec![IdMap { container_id: 0, host_id: 100_000, size: 1000 }];
+                let maps = IdMaps::new(ids.clone(), ids).unwrap();
+                let mount = graph.mount_detached(&id("middle"), &maps).unwrap();
+                assert_eq!(files(&mount.path()), ["dir/new=new", "same=equal", "too=equal"]);
+                drop(mount);
                 place.assert_unused();
             }
         }

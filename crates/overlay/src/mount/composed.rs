@@ -5,10 +5,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use graphdriver_core::{IdMaps, Result};
+use graphdriver_sys::mount_api::{OpenTreeFlags, open_tree};
+use nix::fcntl::AT_FDCWD;
 
 use super::id_mapped::Copies;
 use super::image::open_image;
-use super::{MountApi, OverlayMount, attach_detached, namespace};
+use super::{MountApi, OverlayMount, attach_detached, failed, namespace};
 
 /// How overlay gets at directories that lie on mounts made for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +73,9 @@ impl Composed<'_> {
     pub(crate) fn attach(&self) -> Result<()> {
         let sources = Sources::of(self)?;
         if sources.mounts.is_empty() || self.how == IdMapping::Detached {
-            return self.on(&sources.by_descriptor()).attach(self.api);
+            return OverlayMount { lowers: &sources.by_descriptor(), ..self.mount }.attach(self.api);
         }
-        attach_detached(&self.in_namespace(&sources)?, self.mount.target)
+        attach_detached(&self.in_namespace(sources)?, self.mount.target)
     }
 
     /// Makes the mount, as [`OverlayMount::detached`] does.
@@ -82,22 +84,34 @@ impl Composed<'_> {
     /// As [`attach`](Self::attach).
     pub(crate) fn detached(&self) -> Result<OwnedFd> {
         let sources = Sources::of(self)?;
-        if sources.mounts.is_empty() || self.how == IdMapping::Detached {
-            return self.on(&sources.by_descriptor()).detached(self.api);
+        // mount(2) needs a namespace in any case.
+        let needs_namespace = self.how == IdMapping::Namespace || self.api == MountApi::Mount;
+        if sources.mounts.is_empty() || !needs_namespace {
+            return OverlayMount { lowers: &sources.by_descriptor(), ..self.mount }.detached(self.api);
         }
-        self.in_namespace(&sources)
+        self.in_namespace(sources)
     }
 
-    fn in_namespace(&self, sources: &Sources<'_>) -> Result<OwnedFd> {
+    fn in_namespace(&self, mut sources: Sources<'_>) -> Result<OwnedFd> {
+        let data = self.mount.data_only.iter().map(|directory| self.data(directory, &mut sources.mounts));
+        let data = data.collect::<Result<Vec<_>>>()?;
         namespace::run(self.mount.target, |stage| {
             let places = stage.attach(&sources.mounts)?;
-            let lowers = sources.paths(&|index| places[index].clone());
-            self.on(&lowers).detached_on(stage, self.api)
+            let root = |index: usize| places[index].clone();
+            let (lowers, data_only) = (sources.paths(&root), paths(&data, &root));
+            OverlayMount { lowers: &lowers, data_only: &data_only, ..self.mount }.detached_on(stage, self.api)
         })
     }
 
-    fn on<'b>(&'b self, lowers: &'b [Cow<'b, Path>]) -> OverlayMount<'b> {
-        OverlayMount { lowers, ..self.mount }
+    /// Where a directory of contents is once the stage lies on the target, which hides what is below: on a mount of its own.
+    fn data<'b>(&self, directory: &'b Path, mounts: &mut Vec<OwnedFd>) -> Result<Place<'b>> {
+        if !directory.starts_with(self.mount.target) {
+            return Ok(Place::Path(directory));
+        }
+        let copy = open_tree(AT_FDCWD, directory, OpenTreeFlags::CLONE)
+            .map_err(|errno| failed("open_tree", directory, errno))?;
+        mounts.push(copy);
+        Ok(Place::On(mounts.len() - 1, PathBuf::new()))
     }
 }
 
@@ -147,13 +161,17 @@ impl<'a> Sources<'a> {
         self.paths(&|index| format!("/proc/thread-self/fd/{}", self.mounts[index].as_raw_fd()).into())
     }
 
-    /// The directories, with the roots of the mounts where `root` says.
     fn paths(&self, root: &dyn Fn(usize) -> PathBuf) -> Vec<Cow<'_, Path>> {
-        let path = |place: &Place<'a>| match place {
-            Place::Path(path) => Cow::from(*path),
-            Place::On(mount, below) if below.as_os_str().is_empty() => Cow::from(root(*mount)),
-            Place::On(mount, below) => Cow::from(root(*mount).join(below)),
-        };
-        self.places.iter().map(path).collect()
+        paths(&self.places, root)
     }
+}
+
+/// The directories, with the roots of the mounts where `root` says.
+fn paths<'a>(places: &'a [Place<'_>], root: &dyn Fn(usize) -> PathBuf) -> Vec<Cow<'a, Path>> {
+    let path = |place: &'a Place<'_>| match place {
+        Place::Path(path) => Cow::from(*path),
+        Place::On(mount, below) if below.as_os_str().is_empty() => Cow::from(root(*mount)),
+        Place::On(mount, below) => Cow::from(root(*mount).join(below)),
+    };
+    places.iter().map(path).collect()
 }
