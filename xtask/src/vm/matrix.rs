@@ -60,7 +60,11 @@ const ROW: Row = Row {
 /// Kernels with what the developer's machine may lack, each with what only it can show.
 const ROWS: &[Row] = &[
     // Limits, and that they are refused elsewhere.
-    Row { arguments: &["quota"], in_every_test: true, ..ROW },
+    Row {
+        arguments: &["--driver=vfs-auto,overlay-native,overlay-userns", "quota"],
+        in_every_test: true,
+        ..ROW
+    },
     // The same with the older call, by the device.
     Row {
         arguments: &["--fs=xfs-quota,ext4-quota", "quota"],
@@ -75,8 +79,10 @@ const ROWS: &[Row] = &[
     Row { arguments: &["--driver=vfs-auto", "--fs=here"], here: "ext4-quota", kernels: NEWER, ..ROW },
     // Each call of the kernel by itself, fs-verity among them; the tests are for kernels that have all of them.
     Row { package: "graphdriver-sys", here: "ext4-verity", kernels: NEWER, ..ROW },
-    // Contents that are in another layer than the metadata; an older kernel does it by itself, without data-only lowers.
-    Row { arguments: &["--driver=overlay-metacopy", "--fs=xfs"], kernels: BOTH, ..ROW },
+    // Contents that are in another layer than the metadata.
+    Row { arguments: &["--driver=overlay-metacopy", "--fs=xfs"], ..ROW },
+    // Contents in data-only lowers, guarded by fs-verity, which every btrfs has.
+    Row { arguments: &["--driver=overlay-composefs", "--fs=btrfs"], kernels: NEWER, ..ROW },
 ];
 
 /// Every run, of all kernels or of one.
