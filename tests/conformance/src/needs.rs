@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nix::sys::utsname::uname;
 use nix::unistd::Uid;
 
 /// Something that is missing here.
@@ -38,6 +39,14 @@ impl fmt::Display for Need {
             }
         }
     }
+}
+
+/// Version and patch level of the running kernel.
+pub fn linux() -> (u32, u32) {
+    let name = uname().unwrap();
+    let mut numbers = name.release().to_str().unwrap().split(|it: char| !it.is_ascii_digit());
+    let mut next = || numbers.next().unwrap().parse().unwrap();
+    (next(), next())
 }
 
 /// What a process may do; each includes those before it.

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::backing::{Backing, Stage};
 use crate::cases::{self, Case};
 use crate::configuration::Configuration;
-use crate::needs::{Need, Privilege};
+use crate::needs::{self, Need, Privilege};
 use crate::selection::Selection;
 use crate::store::Store;
 use crate::user_namespace;
@@ -63,6 +63,10 @@ impl Experiment {
             && !Path::new("/usr/bin").join(program).exists()
         {
             return Err(Outcome::Lacks(Need::Program(program)));
+        }
+        if self.configuration.keeps_images && needs::linux() < (6, 5) {
+            let what = "data-only lowers of overlay (Linux 6.5)".to_owned();
+            return Err(Outcome::Lacks(Need::Kernel(what)));
         }
         let dir = self.new_directory(stage).map_err(Outcome::Lacks)?;
         if (self.configuration.user_xattrs || self.case.user_xattrs) && !has_user_xattrs(dir.path()) {

@@ -27,6 +27,7 @@ const STOCK: [Stock; 2] = [
             "needs another kernel: no user.* attributes on here",
             "needs another kernel: mounts through id maps on tmpfs",
             "needs another kernel: mounts through id maps on here",
+            "needs another kernel: data-only lowers of overlay",
         ],
     },
     Stock { name: "debian-6.12", codename: "trixie", lacks: &[] },
