@@ -114,7 +114,12 @@ pub fn no_space(store: &Store) {
         let result = graph.create_filled(&id("big"), &create, &mut &*archive, &LayerApplyOptions::default());
         fails(result, ErrorKind::NoSpace);
         assert!(!graph.exists(&id("big")).unwrap());
-        assert_eq!(used().unwrap(), before, "all space is given back");
+        let now = used().unwrap();
+        // Opening the home made mounts, whose last files the kernel frees in its own time: there may be less than there was.
+        assert!(
+            now.0 <= before.0 && now.1 <= before.1,
+            "all space is given back: {now:?}, before {before:?}"
+        );
     }
     fails(graph.apply(&id("base"), &mut &*archive, &LayerApplyOptions::default()), ErrorKind::NoSpace);
     assert_eq!(graph.layers().unwrap(), [id("base")]);
