@@ -117,13 +117,14 @@ struct Child {
 }
 
 impl Child {
-    /// Shares the memory instead of copying its page tables, which would take the longer the larger the program is.
+    /// Shares the memory instead of copying its page tables, which would take the longer the larger the program is, and the descriptors: copies would
+    /// keep files, mounts and locks that another thread closes meanwhile.
     fn start() -> Result<Self, Errno> {
         let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
         let top = stack.as_mut_ptr_range().end.cast::<c_void>();
         let parent = ptr::without_provenance_mut(std::process::id() as usize);
         // No exit signal (the low byte): the program's handler for SIGCHLD and its waits are not to see this child.
-        let flags = libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::CLONE_VM;
+        let flags = libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_FILES;
         let mut pidfd: RawFd = -1;
         // A handler that ran in the child would run on memory that both share.
         let blocked = BlockedSignals::block()?;
