@@ -79,7 +79,7 @@ impl Rules {
             force_mask: options.force_mask,
             obeyed: (options.whiteouts == WhiteoutMode::Fuse).then_some(override_stat::XATTR),
             in_user_namespace: options.in_user_namespace,
-            may_chown: has_effective(Capability::Chown).unwrap_or(false),
+            may_chown: may_chown(),
             ignored_chowns: AtomicU64::new(0),
             ignored_xattrs: AtomicU64::new(0),
         }
@@ -360,6 +360,11 @@ impl Target<'_> {
 /// form of an ACL would undo the mapping of ids.
 pub(super) fn travels(name: &[u8]) -> bool {
     name != b"security.selinux" && !whiteout::is_overlay_xattr(name) && !name.starts_with(XFS_ACL_PREFIX)
+}
+
+/// Whether this process can give files to others.
+pub(crate) fn may_chown() -> bool {
+    has_effective(Capability::Chown).unwrap_or(false)
 }
 
 fn override_type(entry: &Entry) -> OverrideType {

@@ -16,6 +16,7 @@ use crc_fast::Digest as Crc;
 use graphdriver_sys::FileType;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fstat, major, minor};
+use nix::unistd::{getegid, geteuid};
 
 use super::headers::{Described, Headers};
 use super::note::Note;
@@ -23,7 +24,7 @@ use super::record::CRC;
 use super::seal::{self, Moment, changed};
 use crate::apply::WhiteoutMode;
 use crate::apply::lowers;
-use crate::apply::metadata::Metadata;
+use crate::apply::metadata::{Metadata, may_chown};
 use crate::apply::role::Role;
 use crate::error::{Error, Result};
 use crate::found::{Found, Kind, Place, find};
@@ -344,12 +345,20 @@ impl Comparison<'_> {
                     && times_below.is_none_or(|mtime| mtime == (stat.st_mtime, stat.st_mtime_nsec)))
             }
             // When it was made is known only to have been before the seal.
-            None => Ok(self.look.id_maps.root().is_ok_and(|root| root == owner)
+            None => Ok(self.implied_owner() == Some(owner)
                 && mode == Some(0o755)
                 && xattrs.is_empty()
                 && (matches!(self.known, Known::Nothing)
                     || self.known.has((stat.st_mtime, stat.st_mtime_nsec)))),
         }
+    }
+
+    /// Who gets a directory that neither an entry nor a layer below describes.
+    fn implied_owner(&self) -> Option<Owner> {
+        if may_chown() {
+            return self.look.id_maps.root().ok();
+        }
+        Some(Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() })
     }
 
     fn is_as_opaque(&self, path: &[u8]) -> Result<bool> {
