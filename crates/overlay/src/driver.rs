@@ -17,8 +17,8 @@ use crate::create::Draft;
 use crate::home::{self, Home};
 use crate::options::OverlayTuning;
 use crate::{
-    additional_layer, check, cleanup, dedup, diff, differ, file_getter, fill, get, ids, lowers, remove,
-    staged, status,
+    additional_layer, check, cleanup, dedup, diff, file_getter, fill, get, ids, lowers, remove, staged,
+    status,
 };
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `overlay`, which also opens Docker's `overlay2` homes.
@@ -213,7 +213,7 @@ impl StagedApply for Overlay {
         differ: &mut dyn Differ,
         options: &LayerApplyOptions,
     ) -> Result<(Box<dyn StagedLayer>, DifferOutput)> {
-        let (staged, output) = differ::stage(&self.home, create, differ, options)?;
+        let (staged, output) = staged::stage_with(&self.home, create, differ, options)?;
         Ok((Box::new(staged), output))
     }
 }

@@ -13,7 +13,6 @@ mod composefs;
 mod create;
 mod dedup;
 mod diff;
-mod differ;
 mod driver;
 mod exact;
 mod file_getter;

@@ -263,7 +263,7 @@ fn a_home_that_is_a_mount_has_its_records_in_their_place() {
 fn a_mark_of_the_kernel_is_no_change() {
     let store = Store::new();
     let bytes = odd_archive();
-    let graph = store.try_open_as(&["overlay.mountopt=index=on"]).unwrap();
+    let graph = store.try_open(&["overlay.mountopt=index=on"]).unwrap();
     graph.create_filled(&id("base"), &base(), &mut bytes.as_slice(), &LayerApplyOptions::default()).unwrap();
     graph.mount(&id("base"), &MountOptions::default()).unwrap().unmount().unwrap();
     assert!(diff(&graph, "base", None) == bytes);

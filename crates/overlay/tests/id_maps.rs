@@ -12,22 +12,13 @@ use graphdriver_sys::xattr;
 
 mod support;
 
+use support::shifted::{each_way, maps, owner};
 use support::{BOTH_WAYS, Store, base, id, names, on};
 
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn maps(host_id: u32) -> IdMaps {
-    let range = vec![IdMap { container_id: 0, host_id, size: 1000 }];
-    IdMaps::new(range.clone(), range).unwrap()
-}
-
 fn through(maps: IdMaps) -> MountOptions {
     MountOptions { id_maps: maps, ..MountOptions::default() }
-}
-
-fn owner(path: impl AsRef<Path>) -> (u32, u32) {
-    let stat = fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("{:?}: {error}", path.as_ref()));
-    (stat.uid(), stat.gid())
 }
 
 fn capability(path: impl AsRef<Path>) -> Option<Vec<u8>> {
@@ -67,30 +58,6 @@ fn fill(graph: &Graph) {
     graph.create(&id("top"), &on("middle")).unwrap();
 }
 
-/// Every way of mounting with every way of mapping.
-fn each_way(test: impl Fn(&Store, &Graph)) {
-    for api in BOTH_WAYS {
-        for mapping in [IdMapping::Detached, IdMapping::Namespace] {
-            let mut tuning = OverlayTuning::default();
-            (tuning.mount_api, tuning.id_mapping) = (Some(api), Some(mapping));
-            let store = Store::at("odd:name, with\\all");
-            let graph = store.open_with(tuning);
-            if !graph.capabilities().id_shifting {
-                // Mounts attached nowhere came with Linux 6.15, those in a namespace work wherever any do.
-                assert_eq!(mapping, IdMapping::Detached, "{:?}", graph.status());
-                continue;
-            }
-            test(&store, &graph);
-        }
-    }
-}
-
-fn mounts_of(store: &Store) -> usize {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let name = store.dir().file_name().unwrap().to_str().unwrap();
-    table.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| at.contains(name))).count()
-}
-
 #[test]
 #[ignore = "needs root"]
 fn files_of_the_layers_below_are_shown_through_the_maps() {
@@ -99,7 +66,7 @@ fn files_of_the_layers_below_are_shown_through_the_maps() {
         graph.create(&id("other"), &on("middle")).unwrap();
         let mount = graph.mount(&id("top"), &through(maps(100_000))).unwrap();
         let other = graph.mount(&id("other"), &through(maps(200_000))).unwrap();
-        assert_eq!(mounts_of(store), 2, "nothing but the layers is mounted");
+        assert_eq!(store.mounts(), 2, "nothing but the layers is mounted");
         for (mount, first) in [(&mount, 100_000), (&other, 200_000)] {
             let at = |name: &str| mount.path().join(name);
             assert_eq!(owner(at("root")), (first, first));
@@ -122,7 +89,7 @@ fn files_of_the_layers_below_are_shown_through_the_maps() {
         }
         mount.unmount().unwrap();
         other.unmount().unwrap();
-        assert_eq!(mounts_of(store), 0);
+        assert_eq!(store.mounts(), 0);
         assert_eq!(owner(store.home().join("base/diff/user")), (5, 7), "the layer below is as it was");
         // Again, and read-only: the layer's own files are the host's.
         let read_only = MountOptions { read_only: true, ..through(maps(100_000)) };
@@ -340,7 +307,7 @@ fn an_owner_without_place_is_named_and_nothing_changes() {
     assert!(report.contains("own") && report.contains("77777"), "{report}");
     assert_eq!(names(store.home().join("top")), before);
     assert_eq!(names(store.home().join("tempdirs")), [""; 0]);
-    assert_eq!(mounts_of(&store), 0);
+    assert_eq!(store.mounts(), 0);
 }
 
 #[test]

@@ -19,7 +19,7 @@ const PROGRAM: &str = "mount_program=/usr/bin/fuse-overlayfs";
 const MARK: &str = ".has-mount-program";
 
 fn open(store: &Store) -> Graph {
-    store.try_open_as(&[PROGRAM]).unwrap()
+    store.try_open(&[PROGRAM]).unwrap()
 }
 
 fn fill(graph: &Graph, layer: &str, create: &CreateOptions, archive: &[u8]) {
@@ -67,7 +67,7 @@ fn a_home_that_needs_the_program_is_not_opened_without() {
     let mark = store.home().join(MARK);
     assert_eq!(fs::read_to_string(&mark).unwrap(), "true");
     assert_eq!(fs::metadata(&mark).unwrap().permissions().mode() & 0o777, 0o600);
-    let message = fails(store.try_open_as(&[]));
+    let message = fails(store.try_open(&[]));
     assert!(message.contains("mount_program=/usr/bin/fuse-overlayfs"), "{message}");
     // Of a home that never had it, the mark says so.
     let store = Store::new();
@@ -101,7 +101,7 @@ fn traces_stand_for_a_lost_mark() {
         leave(&store.home().join("layer/diff"));
         fs::remove_file(store.home().join(MARK)).unwrap();
         if used {
-            fails(store.try_open_as(&[]));
+            fails(store.try_open(&[]));
         } else {
             drop(store.open());
         }
@@ -152,7 +152,7 @@ fn what_the_program_says_is_in_the_error() {
     for (program, words) in
         [("/bin/ls", "ls: "), ("/bin/true", "mounted nothing"), ("/bin/false", "it said nothing")]
     {
-        let graph = store.try_open_as(&[&format!("mount_program={program}")]).unwrap();
+        let graph = store.try_open(&[&format!("mount_program={program}")]).unwrap();
         let error = graph.mount(&id("layer"), &MountOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Command);
         let message = error.report().to_string();

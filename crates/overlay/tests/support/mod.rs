@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod intact;
+pub(crate) mod shifted;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,19 +44,19 @@ impl Store {
         self.dir.path()
     }
 
+    /// How many mounts there are in it.
+    pub(crate) fn mounts(&self) -> usize {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let name = self.dir().file_name().unwrap().to_str().unwrap();
+        table.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| at.contains(name))).count()
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     pub(crate) fn home(&self) -> PathBuf {
         self.root.join("overlay")
-    }
-
-    /// With the options `KEY=VALUE` of the driver.
-    pub(crate) fn try_open_as(&self, texts: &[&str]) -> Result<Graph> {
-        let given = texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>>>()?;
-        let place = OpenOptions::new(&self.root, self.dir.path().join("run")).with_options(given);
-        Ok(Graph::new(Arc::new(Overlay::open(&DriverHome::new("overlay", &place)?)?) as Arc<dyn Driver>))
     }
 
     fn place(&self) -> DriverHome {
@@ -66,7 +67,8 @@ impl Store {
         self.try_open(options).unwrap()
     }
 
-    pub(crate) fn try_open(&self, options: &[&str]) -> graphdriver_core::Result<Graph> {
+    /// With the options `KEY=VALUE` of the driver.
+    pub(crate) fn try_open(&self, options: &[&str]) -> Result<Graph> {
         let options = options.iter().map(|option| option.parse().unwrap());
         let options = OpenOptions::new(&self.root, self.dir.path().join("run")).with_options(options);
         let place = DriverHome::new("overlay", &options).unwrap();
