@@ -12,7 +12,7 @@ use crate::{Result, ordinary_user, tidy, vm};
 const PACKAGES: [(&str, &str); 20] = [
     ("acl", "/usr/bin/setfacl"),
     ("attr", "/usr/bin/setfattr"),
-    ("btrfs-progs", "/usr/bin/mkfs.btrfs"),
+    ("btrfs-progs", "/usr/sbin/mkfs.btrfs"),
     ("busybox-static", "/usr/bin/busybox"),
     ("containers-storage", "/usr/bin/containers-storage"),
     ("debootstrap", "/usr/sbin/debootstrap"),
