@@ -41,9 +41,19 @@ impl Store {
 
     /// Makes a layer of an archive.
     pub(crate) fn fill(&self, layer: &str, parent: Option<&str>, archive: &Path) {
+        self.fill_as(layer, parent, archive, &LayerApplyOptions::default());
+    }
+
+    /// Makes a layer of an archive that does not come back: its diff says what the layer is.
+    pub(crate) fn fill_without_record(&self, layer: &str, parent: Option<&str>, archive: &Path) {
+        let options = LayerApplyOptions { skip_record: true, ..LayerApplyOptions::default() };
+        self.fill_as(layer, parent, archive, &options);
+    }
+
+    fn fill_as(&self, layer: &str, parent: Option<&str>, archive: &Path, options: &LayerApplyOptions) {
         let create = parent.map_or_else(CreateOptions::default, |parent| CreateOptions::on(&id(parent)));
         let mut archive = File::open(archive).unwrap();
-        done(self.graph.create_filled(&id(layer), &create, &mut archive, &LayerApplyOptions::default()));
+        done(self.graph.create_filled(&id(layer), &create, &mut archive, options));
     }
 
     /// Makes a layer by writing to it while it is mounted.
