@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use graphdriver_core::{CreateOptions, ErrorKind, Graph, LayerApplyOptions, LayerId, MountOptions};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::backing::Backing;
@@ -141,8 +144,15 @@ impl Place {
         store.configuration().open(&self.dir).unwrap_or_else(|error| panic!("{}", error.report()))
     }
 
+    /// The file system is busy for as long as another case's copy of the mount namespace holds a mount that is gone here.
     fn remount(&self, flags: MsFlags) {
-        mount(None::<&str>, &self.root(), None::<&str>, flags, None::<&str>).unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            match mount(None::<&str>, &self.root(), None::<&str>, flags, None::<&str>) {
+                Err(Errno::EBUSY) if Instant::now() < end => thread::sleep(Duration::from_millis(10)),
+                result => return result.unwrap(),
+            }
+        }
     }
 }
 
