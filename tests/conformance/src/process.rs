@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use graphdriver_core::{CreateOptions, LayerApplyOptions, LayerId, MountOptions};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 
 use crate::configuration::Configuration;
 use crate::trials::Experiment;
@@ -178,7 +180,11 @@ pub fn update_half_way(configuration: &Configuration, dir: &Path, layer: &LayerI
     assert_eq!(line.trim_end(), "started", "the other process is in trouble");
     std::thread::sleep(after);
     child.kill().unwrap();
-    child.wait().unwrap();
+    let status = child.wait().unwrap();
+    assert!(
+        status.success() || status.signal() == Some(Signal::SIGKILL as i32),
+        "the other process failed: {status}"
+    );
 }
 
 /// Another process that fills a layer, and is killed when it has read `archive`, which is not all of it.
