@@ -25,7 +25,7 @@ mod options;
 pub(crate) mod role;
 mod unpack;
 mod unpacked;
-mod whiteout_files;
+pub(crate) mod whiteout_files;
 mod whiteouts;
 mod writers;
 

@@ -48,7 +48,7 @@ impl Unpacker<'_> {
 }
 
 /// The path of the whiteout that hides `path`.
-pub(super) fn whiteout_of(path: &Path) -> Result<PathBuf> {
+pub(crate) fn whiteout_of(path: &Path) -> Result<PathBuf> {
     let name = [whiteout::PREFIX, name_of(path)?.as_bytes()].concat();
     Ok(path.with_file_name(OsStr::from_bytes(&name)))
 }

@@ -26,6 +26,7 @@ mod names;
 mod note;
 pub(crate) mod record;
 mod seal;
+mod suspects;
 pub(crate) mod tape;
 mod verify;
 

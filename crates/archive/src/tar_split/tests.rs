@@ -20,23 +20,29 @@ use crate::whiteout::OverlayXattrs;
 
 const RECORD: &str = "tar-split.gz";
 const MTIME: u64 = 1_577_934_245;
+const OVERLAY: WhiteoutMode = WhiteoutMode::Overlay(OverlayXattrs::User);
 
 /// A layer, with the record of the archive that it was filled from.
 struct Layer {
     temp_dir: TempDir,
     archive: Vec<u8>,
+    whiteouts: WhiteoutMode,
     recorded: Recorded,
 }
 
 impl Layer {
     fn new(archive: Vec<u8>) -> Self {
+        Self::with(OVERLAY, archive)
+    }
+
+    fn with(whiteouts: WhiteoutMode, archive: Vec<u8>) -> Self {
         let temp_dir = tempfile::tempdir().unwrap();
         let diff = temp_dir.path().join("diff");
         fs::create_dir(&diff).unwrap();
         let aside = temp_dir.path().join("aside");
         let file = File::options().read(true).write(true).create_new(true).open(&aside).unwrap();
         let root = RootDir::open(&diff).unwrap();
-        let options = ApplyOptions { whiteouts: whiteouts(), ..ApplyOptions::default() };
+        let options = ApplyOptions { whiteouts, ..ApplyOptions::default() };
         let (applied, recorded) = apply_recorded(&root, &mut &archive[..], &options, file).unwrap();
         let digest = ArchiveDigest { sha256: Sha256::digest(&archive).into(), bytes: archive.len() as u64 };
         assert_eq!(applied.archive, Some(digest));
@@ -44,7 +50,7 @@ impl Layer {
             seal(&File::options().read(true).write(true).open(&aside).unwrap(), &root).unwrap();
         }
         fs::rename(aside, temp_dir.path().join(RECORD)).unwrap();
-        Self { temp_dir, archive, recorded }
+        Self { temp_dir, archive, whiteouts, recorded }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -61,8 +67,8 @@ impl Layer {
 
     fn matches(&self) -> bool {
         let id_maps = IdMaps::default();
-        let look =
-            LayerLook { lowers: &[], whiteouts: whiteouts(), id_maps: &id_maps, in_user_namespace: false };
+        let whiteouts = self.whiteouts;
+        let look = LayerLook { lowers: &[], whiteouts, id_maps: &id_maps, in_user_namespace: false };
         self.record().matches(&self.root(), &look).unwrap()
     }
 
@@ -74,7 +80,8 @@ impl Layer {
             let status = Command::new("cp").arg("-a").arg(from).arg(temp_dir.path()).status();
             assert!(status.unwrap().success());
         }
-        Self { temp_dir, archive: self.archive.clone(), recorded: self.recorded.clone() }
+        let (archive, recorded) = (self.archive.clone(), self.recorded.clone());
+        Self { temp_dir, archive, whiteouts: self.whiteouts, recorded }
     }
 
     /// What `cp -r` makes of the record: its time of last writing is new, too.
@@ -107,10 +114,6 @@ impl Layer {
         self.touch();
         assert!(self.matches(), "not recognized");
     }
-}
-
-fn whiteouts() -> WhiteoutMode {
-    WhiteoutMode::Overlay(OverlayXattrs::User)
 }
 
 fn touch(path: &Path) {
@@ -266,7 +269,9 @@ fn archives_come_back_byte_for_byte() {
     ];
     for (name, archive) in table {
         println!("{name}");
-        Layer::new(archive).assert_exact();
+        for whiteouts in [OVERLAY, WhiteoutMode::Fuse, WhiteoutMode::Aufs] {
+            Layer::with(whiteouts, archive.clone()).assert_exact();
+        }
     }
 }
 
@@ -342,7 +347,7 @@ fn lines_of_a_small_archive() {
     assert_eq!((&lines[3]["size"], &lines[3]["payload"]), (&9.into(), &"uQlWx3WkEAE=".into()));
 }
 
-fn edited() -> Layer {
+fn edited(whiteouts: WhiteoutMode) -> Layer {
     let archive = Tar::default()
         .dir("d/")
         .file("d/a", &content(1000))
@@ -354,7 +359,7 @@ fn edited() -> Layer {
         .dir("opaque/")
         .file("opaque/.wh..wh..opq", b"")
         .end(1024);
-    Layer::new(archive)
+    Layer::with(whiteouts, archive)
 }
 
 #[test]
@@ -399,9 +404,9 @@ fn changes_of_a_layer_are_noticed() {
         }),
         ("opaque mark added", |layer| set_xattr(layer, "d", "user.overlay.opaque", "y")),
     ];
-    edited().assert_exact();
+    edited(OVERLAY).assert_exact();
     for (name, edit) in edits {
-        let layer = edited();
+        let layer = edited(OVERLAY);
         assert!(layer.matches());
         edit(&layer);
         assert!(!layer.matches(), "{name}");
@@ -416,6 +421,38 @@ fn changes_of_a_layer_are_noticed() {
             assert!(!layer.matches(), "{name}, the record written last");
         }
     }
+}
+
+#[test]
+fn changes_of_marks_that_are_files_are_noticed() {
+    type Edit = fn(&Layer);
+    let edits: [(&str, Edit); 5] = [
+        ("whiteout removed", |layer| fs::remove_file(layer.path("d/.wh.gone")).unwrap()),
+        ("whiteout added", |layer| fs::write(layer.path("d/.wh.other"), "").unwrap()),
+        ("whiteout taken back", |layer| {
+            fs::rename(layer.path("d/.wh.gone"), layer.path("d/gone")).unwrap();
+        }),
+        ("opaque mark removed", |layer| fs::remove_file(layer.path("opaque/.wh..wh..opq")).unwrap()),
+        ("opaque mark added", |layer| fs::write(layer.path("d/.wh..wh..opq"), "").unwrap()),
+    ];
+    for whiteouts in [WhiteoutMode::Fuse, WhiteoutMode::Aufs] {
+        for (name, edit) in edits {
+            let layer = edited(whiteouts);
+            assert!(layer.matches());
+            edit(&layer);
+            assert!(!layer.matches(), "{name}, {whiteouts:?}");
+            layer.touch();
+            assert!(!layer.matches(), "{name}, {whiteouts:?}, everything suspect");
+        }
+    }
+    // The other form of the same mark.
+    let layer = edited(WhiteoutMode::Fuse);
+    fs::remove_file(layer.path("opaque/.wh..wh..opq")).unwrap();
+    set_xattr(&layer, "opaque", "user.fuseoverlayfs.opaque", "y");
+    assert!(!layer.matches(), "the time of the directory is another");
+    let mtime = std::time::UNIX_EPOCH + std::time::Duration::from_secs(MTIME);
+    File::open(layer.path("opaque")).unwrap().set_modified(mtime).unwrap();
+    assert!(layer.matches());
 }
 
 /// Their parent lists the same names, and what is in them was not changed.
@@ -455,7 +492,7 @@ fn exchanged_directories_are_noticed() {
 /// As one that Go's programs have written: the note is cut out.
 #[test]
 fn records_without_a_note_know_the_layer_by_the_time_of_their_writing() {
-    let layer = edited();
+    let layer = edited(OVERLAY);
     let record = layer.temp_dir.path().join(RECORD);
     let mut text = Vec::new();
     flate2::read::MultiGzDecoder::new(File::open(&record).unwrap()).read_to_end(&mut text).unwrap();
@@ -494,7 +531,7 @@ fn set_xattr(layer: &Layer, path: &str, name: &str, value: &str) {
 /// All times of a copy are new, the record's among them and neither first nor last.
 #[test]
 fn a_copy_of_the_store_is_recognized() {
-    let layer = edited();
+    let layer = edited(OVERLAY);
     let copy = tempfile::tempdir().unwrap();
     let to = copy.path().join("store");
     let status = Command::new("cp").arg("-a").args([layer.temp_dir.path(), &to]).status();
@@ -504,7 +541,7 @@ fn a_copy_of_the_store_is_recognized() {
     let temp_dir = tempfile::tempdir_in(copy.path()).unwrap();
     fs::rename(to.join("diff"), temp_dir.path().join("diff")).unwrap();
     fs::rename(to.join(RECORD), temp_dir.path().join(RECORD)).unwrap();
-    Layer { temp_dir, archive, recorded }.assert_exact();
+    Layer { temp_dir, archive, whiteouts: OVERLAY, recorded }.assert_exact();
 }
 
 #[test]

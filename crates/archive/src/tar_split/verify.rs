@@ -4,8 +4,8 @@
 //! nothing has been changed since. What is not older is suspect, and is compared with the archive; so is what is in a suspect directory, which may have been moved
 //! there as a whole, and everything when the record or the layer's directory is not the one that was sealed, as in a copy of the store.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
+use std::collections::HashSet;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,11 +21,13 @@ use nix::unistd::{getegid, geteuid};
 use super::headers::{Described, Headers};
 use super::note::Note;
 use super::record::CRC;
-use super::seal::{self, Moment, changed};
+use super::seal::changed;
+use super::suspects::{Known, Suspects, parent};
 use crate::apply::WhiteoutMode;
 use crate::apply::lowers;
 use crate::apply::metadata::{Metadata, may_chown};
 use crate::apply::role::Role;
+use crate::apply::whiteout_files::whiteout_of;
 use crate::error::{Error, Result};
 use crate::found::{Found, Kind, Place, find};
 use crate::id_map::{IdMaps, Owner};
@@ -33,7 +35,7 @@ use crate::root::{RootDir, clean_name};
 use crate::stack::LayerForm;
 use crate::tar::read::{Entry, EntryKind};
 use crate::walk::{Visited, as_path, visit_tree};
-use crate::whiteout::OverlayXattrs;
+use crate::whiteout;
 use crate::xattrs::{IdTranslation, Xattr, is_portable};
 
 /// How an overlay layer looks on disk: as it was when its archive was unpacked.
@@ -41,7 +43,7 @@ use crate::xattrs::{IdTranslation, Xattr, is_portable};
 pub struct LayerLook<'a> {
     /// The directories of the layers below, uppermost first.
     pub lowers: &'a [RootDir],
-    /// The form of its whiteouts. Only of overlay's is anything recognized that is not older than the record.
+    /// The form of its whiteouts. Where they were executed, nothing is recognized that is not older than the record.
     pub whiteouts: WhiteoutMode,
     /// The maps that owners are stored with.
     pub id_maps: &'a IdMaps,
@@ -60,13 +62,19 @@ pub(super) fn matches(
     if suspects.files.is_empty() {
         return Ok(true);
     }
-    let WhiteoutMode::Overlay(xattrs) = look.whiteouts else { return Ok(false) };
+    let form = match look.whiteouts {
+        WhiteoutMode::Execute => return Ok(false),
+        WhiteoutMode::Overlay(xattrs) => LayerForm::Overlay(xattrs),
+        // Marks are files like others.
+        WhiteoutMode::Aufs => LayerForm::Plain,
+        WhiteoutMode::Fuse => LayerForm::Fuse,
+    };
     tracing::debug!(layer = ?root.path(), files = suspects.files.len(), "comparing files with the record of their archive");
     let record = record.try_clone().map_err(|error| Error::io("dup", error))?;
     let comparison = Comparison {
         root,
         look,
-        xattrs,
+        form,
         known,
         suspects,
         expected: HashSet::new(),
@@ -97,83 +105,11 @@ pub(super) fn is_untouched(
     Ok(true)
 }
 
-/// What is known without looking at files.
-#[derive(Clone, Copy)]
-enum Known {
-    /// Nothing: record and layer were copied.
-    Nothing,
-    /// The layer up to this moment, by a record without a note of where it was sealed.
-    Until(Moment),
-    /// The layer up to this moment, and that the root is the directory that it was.
-    RootUntil(Moment),
-}
-
-impl Known {
-    fn new(record: &File, note: Option<&Note>, root: &RootDir) -> Result<Self> {
-        let written = seal::written(record)?;
-        Ok(match note {
-            None => Self::Until(written),
-            Some(note) if note.origin == seal::origin(record, root)? => Self::RootUntil(written),
-            Some(_) => Self::Nothing,
-        })
-    }
-
-    /// Whether something with this time is as it was.
-    fn has(self, moment: Moment) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Until(written) | Self::RootUntil(written) => moment < written,
-        }
-    }
-}
-
-/// What may have been changed, by paths relative to the root.
-struct Suspects {
-    /// Whether it is a directory, and whether it was found to be as in the archive.
-    files: HashMap<Vec<u8>, Suspect>,
-    /// What is in suspect directories.
-    listed: HashSet<Vec<u8>>,
-}
-
-struct Suspect {
-    is_dir: bool,
-    /// `None` for what the archive does not describe.
-    is_same: Option<bool>,
-}
-
-impl Suspects {
-    fn find(root: &RootDir, known: Known) -> Result<Self> {
-        let mut suspects = Self { files: HashMap::new(), listed: HashSet::new() };
-        let stat = fstat(root).map_err(|errno| Error::syscall("fstat", root.path(), errno))?;
-        if !known.has(changed(&stat)) {
-            suspects.files.insert(Vec::new(), Suspect { is_dir: true, is_same: None });
-        }
-        visit_tree(root, |Visited { path, stat, .. }| {
-            let parent = parent(path);
-            let is_listed = !suspects.files.is_empty() && suspects.files.contains_key(parent);
-            if is_listed {
-                suspects.listed.insert(path.clone());
-            }
-            let may_have_moved = is_listed && !(parent.is_empty() && matches!(known, Known::RootUntil(_)));
-            if may_have_moved || !known.has(changed(stat)) {
-                let is_dir = FileType::from_mode(stat.st_mode).is_dir();
-                suspects.files.insert(path.clone(), Suspect { is_dir, is_same: None });
-            }
-            Ok(true)
-        })?;
-        Ok(suspects)
-    }
-}
-
-fn parent(path: &[u8]) -> &[u8] {
-    path.iter().rposition(|byte| *byte == b'/').map_or(&[], |slash| &path[..slash])
-}
-
 /// The suspects held against the archive's entries.
 struct Comparison<'a> {
     root: &'a RootDir,
     look: &'a LayerLook<'a>,
-    xattrs: OverlayXattrs,
+    form: LayerForm,
     known: Known,
     suspects: Suspects,
     /// What the archive put into suspect directories.
@@ -233,6 +169,8 @@ impl Comparison<'_> {
                 let path = directory.as_os_str().as_bytes();
                 if self.suspects.files.contains_key(path) {
                     self.opaque.insert(path.to_vec());
+                    // Its mark may be an attribute in every form.
+                    self.mark_file(&directory.join(OsStr::from_bytes(whiteout::OPAQUE)))?;
                 }
             }
             Role::AufsLink(_) | Role::Skip => {}
@@ -263,6 +201,9 @@ impl Comparison<'_> {
         if !self.suspects.files.contains_key(path) && !self.suspects.files.contains_key(parent(path)) {
             return Ok(true);
         }
+        if self.mark_file(&whiteout_of(hidden)?)? {
+            return Ok(true);
+        }
         let on_disk = self.root.lstat(hidden)?;
         let is_device =
             |stat: FileStat| FileType::from_mode(stat.st_mode) == FileType::CharDevice && stat.st_rdev == 0;
@@ -279,6 +220,21 @@ impl Comparison<'_> {
                 return Ok(false);
             }
             self.missing.insert(path.to_vec());
+        }
+        Ok(true)
+    }
+
+    /// Whether the mark of an entry is the file `path`, which then came with the archive; for fuse-overlayfs it may be.
+    fn mark_file(&mut self, path: &Path) -> Result<bool> {
+        if !self.form.marks_by_name() {
+            return Ok(false);
+        }
+        let is_file = |stat: FileStat| FileType::from_mode(stat.st_mode).is_file();
+        if !self.root.lstat(path)?.is_some_and(is_file) || !self.expect(path) {
+            return Ok(false);
+        }
+        if let Some(suspect) = self.suspects.files.get_mut(path.as_os_str().as_bytes()) {
+            suspect.is_same = Some(true);
         }
         Ok(true)
     }
@@ -363,7 +319,7 @@ impl Comparison<'_> {
 
     fn is_as_opaque(&self, path: &[u8]) -> Result<bool> {
         let fd = self.root.open_dir(as_path(path))?;
-        let marks = LayerForm::Overlay(self.xattrs).marks(fd.as_fd());
+        let marks = self.form.marks(fd.as_fd());
         let marks = marks.map_err(|errno| Error::syscall("fgetxattr", as_path(path), errno))?;
         let is_plain = marks.redirect.is_none() && !marks.xattr_whiteouts;
         Ok(is_plain && marks.opaque == self.opaque.contains(path))
