@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use graphdriver_archive::{DiskUsage, IdMaps};
 
 use crate::capabilities::{Capabilities, Feature};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layer_id::LayerId;
 use crate::powers::{AdditionalLayers, Dedup, FileGetter, IdShift, NativeDiff, StagedApply};
 use crate::problem::Problem;
@@ -234,6 +234,19 @@ impl CreateOptions {
     /// A layer on `parent`, all else as by default.
     pub fn on(parent: &LayerId) -> Self {
         Self { parent: Some(parent.clone()), ..Self::default() }
+    }
+
+    /// The limits of the layer, those of `defaults` where it has none of its own; `None` for a layer that can have none.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for limits of a layer that is not read-write.
+    pub fn limits(&self, defaults: Quota) -> Result<Option<Quota>> {
+        match self.kind {
+            LayerKind::ReadWrite => Ok(Some(self.quota.or(defaults))),
+            LayerKind::ReadOnly if self.quota.is_unlimited() => Ok(None),
+            LayerKind::ReadOnly => Err(Error::new(ErrorKind::InvalidArgument, "create")
+                .detail("size and inodes can be limited for read-write layers only")),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use graphdriver_archive::{DiskUsage, RootDir};
 
-use crate::driver::{CreateOptions, LayerKind, Quota};
+use crate::driver::{CreateOptions, Quota};
 use crate::error::{Error, ErrorKind, Result};
 use crate::project_quota::{ProjectQuota, Unavailable};
 use crate::size::format_size;
@@ -59,7 +59,7 @@ impl LayerQuotas {
     /// # Errors
     /// `InvalidArgument` for limits of a layer that is not read-write; `NotSupported` for limits that cannot be had, with the reason; `NoSpace`; `Io`.
     pub fn begin(&self, dir: &RootDir, options: &CreateOptions) -> Result<()> {
-        let Some(limits) = limits_of(options, self.defaults)? else { return Ok(()) };
+        let Some(limits) = options.limits(self.defaults)? else { return Ok(()) };
         match &self.projects {
             Ok(projects) => projects.assign(dir, limits),
             Err(reason) => require(reason, limits),
@@ -109,16 +109,6 @@ impl LayerQuotas {
     }
 }
 
-/// The limits of a new layer, those of `defaults` where it has none of its own; `None` for a layer that can have none.
-fn limits_of(options: &CreateOptions, defaults: Quota) -> Result<Option<Quota>> {
-    match options.kind {
-        LayerKind::ReadWrite => Ok(Some(options.quota.or(defaults))),
-        LayerKind::ReadOnly if options.quota.is_unlimited() => Ok(None),
-        LayerKind::ReadOnly => Err(Error::new(ErrorKind::InvalidArgument, "create")
-            .detail("size and inodes can be limited for read-write layers only")),
-    }
-}
-
 fn described(limits: Quota) -> String {
     let bytes = limits.bytes.map(format_size);
     let inodes = limits.inodes.map(|inodes| format!("{inodes} inodes"));
@@ -138,6 +128,7 @@ fn require_defaults(reason: &Unavailable, defaults: Quota) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::LayerKind;
 
     const fn quota(bytes: Option<u64>, inodes: Option<u64>) -> Quota {
         Quota { bytes, inodes }
@@ -156,14 +147,14 @@ mod tests {
             (quota(None, Some(6)), quota(Some(10), Some(6))),
             (quota(Some(0), Some(0)), quota(Some(0), Some(0))),
         ] {
-            let limits = limits_of(&layer(LayerKind::ReadWrite, own), defaults).unwrap();
+            let limits = layer(LayerKind::ReadWrite, own).limits(defaults).unwrap();
             assert_eq!(limits, Some(expected), "{own:?}");
         }
         for own in [quota(None, None), quota(Some(0), None)] {
-            assert_eq!(limits_of(&layer(LayerKind::ReadOnly, own), defaults).unwrap(), None);
+            assert_eq!(layer(LayerKind::ReadOnly, own).limits(defaults).unwrap(), None);
         }
         for own in [quota(Some(1), None), quota(None, Some(1))] {
-            let error = limits_of(&layer(LayerKind::ReadOnly, own), defaults).unwrap_err();
+            let error = layer(LayerKind::ReadOnly, own).limits(defaults).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             assert!(error.to_string().contains("read-write layers only"), "{error}");
         }

@@ -33,6 +33,7 @@ mod size;
 mod staging_dirs;
 mod sync_mode;
 mod temp_dirs;
+pub mod trees;
 
 pub use capabilities::{Capabilities, Feature};
 pub use detached_mount::DetachedMount;
@@ -51,7 +52,7 @@ pub use layer_quotas::LayerQuotas;
 pub use metadata_file::{sync_dir, write_atomic, write_new};
 pub use mount::Mount;
 pub use mount_check::{FsMagicChecker, MountChecker, MountInfoChecker};
-pub use mounting::{context_option, make_private, unmount_lazily};
+pub use mounting::{bind_read_only, context_option, make_private, unmount_lazily};
 pub use options::DriverOption;
 pub use powers::{
     AdditionalLayer, AdditionalLayers, Dedup, FileGetter, IdShift, LayerApplyOptions, NativeDiff,
@@ -63,4 +64,4 @@ pub use registry::{DEFAULT_PRIORITY, DriverEntry, DriverHome, OpenOptions, Regis
 pub use size::{format_size, parse_size};
 pub use staging_dirs::{remove_stale_staging_dirs, stale_staging_dirs};
 pub use sync_mode::SyncMode;
-pub use temp_dirs::{TempDir, TempDirs};
+pub use temp_dirs::{RemoveTree, TempDir, TempDirs};

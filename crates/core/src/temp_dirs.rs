@@ -30,6 +30,9 @@ const LOCK_PREFIX: &str = "lock-";
 /// The longest file name, in bytes.
 const NAME_MAX: usize = 255;
 
+/// Removes an entry of the directory, whatever it is, with all below it; missing is fine. The path is for messages.
+pub type RemoveTree = fn(BorrowedFd<'_>, &OsStr, &Path) -> Result<()>;
+
 /// The temporary directories of one home, `<home>/tempdirs`, on the same file system as its layers.
 ///
 /// What is to become a layer is filled in one of them and renamed into place; what was a layer is renamed into one and then deleted. Either way a
@@ -38,6 +41,7 @@ const NAME_MAX: usize = 255;
 #[doc(alias = "GetTempDirRootDirs")]
 pub struct TempDirs {
     path: PathBuf,
+    remove: RemoveTree,
     /// Empty where a home on a read-only file system never had temporary directories, until it is remounted and gets one.
     root: Arc<OnceLock<RootDir>>,
 }
@@ -50,7 +54,15 @@ impl TempDirs {
     /// # Errors
     /// `Io` when `home` is missing; `PermissionDenied`; `NoSpace`.
     pub fn open(home: &Path) -> Result<Self> {
-        let temp_dirs = Self { path: home.join("tempdirs"), root: Arc::default() };
+        Self::open_with(home, |dir, name, path| Ok(remove_at(dir, name, path)?))
+    }
+
+    /// Like [`open`](Self::open), for homes in which there is more than files and directories: `remove` removes a directory and all below it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(home: &Path, remove: RemoveTree) -> Result<Self> {
+        let temp_dirs = Self { path: home.join("tempdirs"), remove, root: Arc::default() };
         match temp_dirs.root() {
             Err(error) if error.errno() == Some(Errno::EROFS) => return Ok(temp_dirs),
             root => root?,
@@ -181,7 +193,7 @@ impl TempDirs {
     fn delete(&self, id: &OsStr) -> Result<()> {
         let dir = prefixed(DIR_PREFIX, id);
         let root = self.root()?;
-        remove_at(root.as_fd(), &dir, &self.path.join(&dir))?;
+        (self.remove)(root.as_fd(), &dir, &self.path.join(&dir))?;
         let lock = prefixed(LOCK_PREFIX, id);
         match unlinkat(root, &*lock, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),

@@ -5,6 +5,7 @@
 //!
 //! | feature | driver |
 //! |---|---|
+//! | `btrfs` | subvolumes and snapshots of them, on btrfs |
 //! | `overlay` (default) | directories that the kernel's overlay file system stacks |
 //! | `vfs` (default) | a copy of the parent for each layer; works everywhere |
 //! | `full` | all of them |
@@ -66,6 +67,8 @@ pub fn registry() -> Registry {
     let drivers = [
         #[cfg(feature = "overlay")]
         graphdriver_overlay::DRIVER,
+        #[cfg(feature = "btrfs")]
+        graphdriver_btrfs::DRIVER,
         #[cfg(feature = "vfs")]
         graphdriver_vfs::DRIVER,
     ];
@@ -89,7 +92,11 @@ mod tests {
     fn has_the_drivers_that_were_named() {
         let registry = registry();
         let names: Vec<_> = registry.entries().iter().map(DriverEntry::name).collect();
-        let expected = [(cfg!(feature = "overlay"), "overlay"), (cfg!(feature = "vfs"), "vfs")];
+        let expected = [
+            (cfg!(feature = "overlay"), "overlay"),
+            (cfg!(feature = "btrfs"), "btrfs"),
+            (cfg!(feature = "vfs"), "vfs"),
+        ];
         assert_eq!(
             names,
             expected.into_iter().filter_map(|(is_in, name)| is_in.then_some(name)).collect::<Vec<_>>()

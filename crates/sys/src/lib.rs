@@ -23,6 +23,7 @@
 //! | [`dedupe_range`](mod@dedupe_range) | the FIDEDUPERANGE ioctl |
 //! | [`extents`](mod@extents) | the FIEMAP ioctl |
 //! | [`loop_device`] | files as block devices |
+//! | [`btrfs`] | subvolumes and quota groups of btrfs |
 //! | [`verity`] | fs-verity: the ENABLE_VERITY and MEASURE_VERITY ioctls |
 //! | [`file_attributes`] | flags and project of an inode: the FSGETXATTR and FSSETXATTR ioctls |
 //! | [`project_quota`] | quotactl and quotactl_fd, for projects |
@@ -31,6 +32,7 @@
 //! | [`umask`] | the process's file mode creation mask |
 //! | [`user_namespace`] | are we in the initial user namespace? a new one with given maps |
 
+pub mod btrfs;
 pub mod capability;
 pub mod clone_file;
 pub mod dedupe_range;

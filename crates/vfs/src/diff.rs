@@ -5,13 +5,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::sync::Arc;
 
 use graphdriver_archive::{
     self as archive, Applied, ApplyOptions, CompareOptions, ContentCheck, Export, ExportOptions, RootDir,
     WhiteoutMode,
 };
+use graphdriver_core::trees::empty_again;
 use graphdriver_core::{Change, Error, IdMaps, LayerApplyOptions, LayerDiff, LayerId, Result};
 
 use crate::home::Home;
@@ -106,20 +106,11 @@ pub(crate) fn apply(
         .and_then(|applied| flush().map(|()| applied));
     if applied.is_err()
         && was_empty
-        && let Err(error) = empty(&root, &before)
+        && let Err(error) = empty_again(&root, &before)
     {
         tracing::warn!(layer = %id, error = %error.report(), "what was unpacked before the failure stays");
     }
     applied.map_err(|error| home.quotas.explain(error, &root))
-}
-
-/// Makes the layer what it was before anything was unpacked.
-fn empty(root: &RootDir, before: &fs::Metadata) -> Result<()> {
-    root.remove_contents()?;
-    let failed = |call| move |error| Error::io(call, root.path(), error);
-    fchown(root, Some(before.uid()), Some(before.gid())).map_err(failed("chown"))?;
-    let mode = fs::Permissions::from_mode(before.mode() & 0o7777);
-    fs::set_permissions(root.path(), mode).map_err(failed("chmod"))
 }
 
 /// How archives become layers here.

@@ -11,14 +11,14 @@ use graphdriver_core::{
     AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
     DetachedMount, Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Error, ErrorKind,
     Feature, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff,
-    Problem, Result, StagedApply, StagedLayer,
+    Problem, Result, StagedApply, StagedLayer, trees,
 };
 
 use crate::home::Home;
 use crate::options::{VfsTuning, no_mount_options};
 use crate::reference::Reference;
 use crate::staged::Staged;
-use crate::{check, dedup, diff, file_getter, remove};
+use crate::{check, dedup, diff, remove};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `vfs`. Works everywhere and so is never chosen while another would do.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -263,7 +263,7 @@ impl IdShift for Vfs {
 
 impl FileGetter for Vfs {
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
-        file_getter::open_file(&self.home.open_layer("open file of", id)?, path)
+        trees::open_file(&self.home.open_layer("open file of", id)?, path)
     }
 }
 

@@ -1,18 +1,18 @@
 //! Where things are, and which layers there are.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::{CopyMethod, RootDir};
+use graphdriver_core::trees::{list_ids, make_dirs, set_mode, unless_read_only};
 use graphdriver_core::{
     DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, LayerQuotas, RefCounter, Result, TempDirs,
     fs_magic, write_atomic,
 };
 use graphdriver_sys::capability::{Capability, has_effective};
 use graphdriver_sys::clone_file;
-use nix::errno::Errno;
 
 use crate::note::ParentNote;
 use crate::options::{VfsOptions, VfsTuning};
@@ -197,38 +197,9 @@ impl Home {
     }
 }
 
-/// Sets the twelve permission bits.
-pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| Error::io("chmod", path, error))
-}
-
-/// Nothing, where the failure is that the file system is read-only: its layers can be read all the same.
-fn unless_read_only<T: Default>(error: Error) -> Result<T> {
-    if error.errno() == Some(Errno::EROFS) { Ok(T::default()) } else { Err(error) }
-}
-
-/// Makes a directory and those above it, as far as they are missing.
-fn make_dirs(path: &Path, mode: u32) -> Result<()> {
-    let result = DirBuilder::new().recursive(true).mode(mode).create(path);
-    result.map_err(|error| Error::io("mkdir", path, error))
-}
-
 fn overrides_modes() -> Result<bool> {
     has_effective(Capability::DacOverride)
         .map_err(|errno| Error::new(ErrorKind::Io, "capget").source(io::Error::from(errno)))
-}
-
-/// The entries of a directory that could be layers, and what they are.
-fn list_ids(dir: &Path) -> Result<Vec<(LayerId, fs::FileType)>> {
-    let failed = |error| Error::io("read directory", dir, error);
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            found.push((id, entry.file_type().map_err(failed)?));
-        }
-    }
-    Ok(found)
 }
 
 /// Whether files of the home can share blocks, found out by trying: file systems of one type differ in it.

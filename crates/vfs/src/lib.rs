@@ -10,7 +10,6 @@ mod check;
 mod dedup;
 mod diff;
 mod driver;
-mod file_getter;
 mod home;
 mod note;
 mod options;

@@ -2,22 +2,20 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, fchown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use graphdriver_archive::{self as archive, CopyOptions, RootDir};
+use graphdriver_core::trees::{rename_new, set_label, set_mode, set_owner};
 use graphdriver_core::{
     Applied, CreateOptions, Differ, DifferOutput, Error, ErrorKind, IdMaps, LayerApplyOptions, LayerId,
-    Owner, Result, StagedLayer, TempDir, sync_dir,
+    Result, StagedLayer, TempDir, sync_dir,
 };
-use graphdriver_sys::xattr::{self, SetFlags};
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat, renameat2};
 
 use crate::diff::apply_options;
-use crate::home::{Home, set_mode};
+use crate::home::Home;
 use crate::note::ParentNote;
 use crate::reference::Reference;
 
@@ -142,11 +140,7 @@ impl Staged {
         // Before the layer is there, so that it never is without; a note without a layer is nothing.
         home.set_note(id, self.note.as_ref())?;
         let (from, to) = (self.path(), home.layer(id));
-        let renamed = home.relocate(&from, || match rename_new(&from, &to) {
-            Ok(()) => Ok(to.clone()),
-            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => Err(Error::layer_exists("create", id)),
-            Err(errno) => Err(Error::syscall("rename", &to, errno)),
-        });
+        let renamed = home.relocate(&from, || rename_new(&from, &to, id).map(|()| to.clone()));
         if let Err(error) = renamed {
             if let Err(error) = home.remove_note(id) {
                 tracing::warn!(error = %error.report(), "the note of a layer that was not made stays");
@@ -182,60 +176,4 @@ fn take_parent(home: &Arc<Home>, parent: &LayerId) -> Result<Reference> {
 
 fn require_parent(home: &Home, parent: &LayerId) -> Result<()> {
     if home.exists(parent)? { Ok(()) } else { Err(Error::parent_unknown("create", parent)) }
-}
-
-fn set_owner(root: &RootDir, owner: Owner, lenient: bool) -> Result<()> {
-    match fchown(root, Some(owner.uid), Some(owner.gid)) {
-        Err(error)
-            if lenient
-                && matches!(
-                    error.raw_os_error().map(Errno::from_raw),
-                    Some(Errno::EPERM | Errno::EINVAL)
-                ) =>
-        {
-            tracing::debug!(path = ?root.path(), %owner, %error, "the owner of a layer's root stays as it is");
-            Ok(())
-        }
-        result => {
-            result.map_err(|error| Error::io("chown", root.path(), error).detail(format!("to {owner}")))
-        }
-    }
-}
-
-/// Labels the root directory. Where there is no SELinux there is nothing to label.
-fn set_label(root: &RootDir, label: &str) -> Result<()> {
-    match xattr::fset(root, "security.selinux", label.as_bytes(), SetFlags::empty()) {
-        Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
-        Err(errno) => {
-            Err(Error::syscall("fsetxattr", root.path(), errno).detail(format!("SELinux label {label:?}")))
-        }
-    }
-}
-
-/// Renames `from` to `to`, which must not exist.
-fn rename_new(from: &Path, to: &Path) -> nix::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // Some file systems lack the flag; the lock keeps others of us off, and a directory replaces none but empty ones.
-        Err(Errno::EINVAL | Errno::ENOSYS) => renameat(AT_FDCWD, from, AT_FDCWD, to),
-        result => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn a_directory_is_never_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let [from, to] = ["from", "to"].map(|name| dir.path().join(name));
-        fs::create_dir(&from).unwrap();
-        fs::create_dir(&to).unwrap();
-        assert_eq!(rename_new(&from, &to), Err(Errno::EEXIST));
-        fs::remove_dir(&to).unwrap();
-        rename_new(&from, &to).unwrap();
-        assert_eq!(fs::metadata(&from).unwrap_err().kind(), std::io::ErrorKind::NotFound);
-    }
 }

@@ -97,6 +97,19 @@ impl RefCounter {
         self.acquire_any(id, target, persistent, None, mount)
     }
 
+    /// Like [`acquire`](Self::acquire) of a counter [`without_mounts`](Self::without_mounts), but runs `prepare` with every reference, not with the first only.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_each(
+        &self,
+        id: &LayerId,
+        persistent: bool,
+        prepare: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.with_layer(id, |local, record| take(local, record, persistent, "", Some(prepare)))
+    }
+
     /// Like [`acquire`](Self::acquire), for a mount that can be shared only by those who want the same one: `manner`, one line of text that is empty for what is usual, says which
     /// one this is.
     ///
@@ -134,20 +147,7 @@ impl RefCounter {
             } else {
                 manner.unwrap_or_default().to_owned()
             };
-            let before = record.persistent()?.unwrap_or(0);
-            let hold = if persistent || local.hold.is_some() { None } else { Some(record.hold()?) };
-            // Before mounting, so that a mount that is there has a record with a number in it.
-            record.write(before + u64::from(persistent), &manner)?;
-            if !mounted && let Err(error) = mount() {
-                drop(hold);
-                take_back(local, record, before);
-                return Err(error);
-            }
-            if !persistent {
-                local.count += 1;
-                local.hold = local.hold.take().or(hold);
-            }
-            Ok(())
+            take(local, record, persistent, &manner, (!mounted).then_some(mount))
         })
     }
 
@@ -319,6 +319,30 @@ fn share(record: &Record, target: &Path, wanted: Option<&str>) -> Result<String>
 /// Whether there is a reference of any kind.
 fn is_used(local: &Local, record: &Record) -> Result<bool> {
     Ok(local.count > 0 || record.persistent()?.unwrap_or(0) > 0 || record.is_held()?)
+}
+
+/// Records one more reference, and then runs `mount`, if there is anything to be run.
+fn take(
+    local: &mut Local,
+    record: Record,
+    persistent: bool,
+    manner: &str,
+    mount: Option<impl FnOnce() -> Result<()>>,
+) -> Result<()> {
+    let before = record.persistent()?.unwrap_or(0);
+    let hold = if persistent || local.hold.is_some() { None } else { Some(record.hold()?) };
+    // Before mounting, so that a mount that is there has a record with a number in it.
+    record.write(before + u64::from(persistent), manner)?;
+    if let Some(Err(error)) = mount.map(|mount| mount()) {
+        drop(hold);
+        take_back(local, record, before);
+        return Err(error);
+    }
+    if !persistent {
+        local.count += 1;
+        local.hold = local.hold.take().or(hold);
+    }
+    Ok(())
 }
 
 /// Undoes what was recorded for a mount that could not be made.

@@ -1,4 +1,4 @@
-//! Reading a file of a layer without mounting it.
+//! Reading a file of a tree.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,18 +6,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use graphdriver_archive::{RootDir, clean_name};
-use graphdriver_core::{Error, ErrorKind, Result};
 use graphdriver_sys::FileType;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// Opens the regular file `path` of the tree `root` for reading. No symbolic link is followed.
 ///
 /// # Errors
 /// `Io` with the error number of an `open(2)`: `ENOENT`, `ENOTDIR`, `ELOOP` for a symbolic link in its place, `EISDIR`; `InvalidArgument` for a device, a fifo or a socket;
 /// `PathEscape` for a path that leaves the root.
-pub(crate) fn open_file(root: &RootDir, path: &Path) -> Result<File> {
+pub fn open_file(root: &RootDir, path: &Path) -> Result<File> {
     let clean = clean_name(path.as_os_str().as_bytes())?;
     let failed = |errno| Error::syscall("open", path, errno);
     let (Some(above), Some(name)) = (clean.parent(), clean.file_name()) else {

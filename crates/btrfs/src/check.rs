@@ -1,0 +1,41 @@
+//! What is amiss in a home.
+
+use graphdriver_archive::RootDir;
+use graphdriver_core::{Error, Problem, Remedy, Result};
+use graphdriver_sys::btrfs::subvolume;
+
+use crate::home::Home;
+
+/// See [`Driver::check`](graphdriver_core::Driver::check). A repair is what opening the home and cleaning it up do: nothing else can be mended without loss.
+pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
+    if repair {
+        home.clean_up()?;
+    }
+    let mut problems = Vec::new();
+    for id in home.list()? {
+        let path = home.layer(&id);
+        let root = RootDir::open(&path)?;
+        let failed = |errno| Error::syscall("fstatfs", &path, errno);
+        if !subvolume::is_subvolume(&root).map_err(failed)? {
+            problems.push(Problem {
+                what: "it is a directory, not a subvolume".to_owned(),
+                layer: Some(id),
+                remedy: Remedy::Manual(
+                    "no layer can be made on it; apply its contents to a new layer".to_owned(),
+                ),
+                path,
+            });
+        }
+    }
+    for id in home.stray_limits()? {
+        problems.push(Problem {
+            path: home.quotas.path(&id),
+            what: "it limits a layer that is not there".to_owned(),
+            layer: None,
+            remedy: Remedy::Repairable("removes it".to_owned()),
+        });
+    }
+    let leftovers = home.temp_dirs.leftovers()?.into_iter();
+    problems.extend(leftovers.map(|path| Problem::leftover(path, repair)));
+    Ok(problems)
+}

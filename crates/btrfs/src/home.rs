@@ -1,0 +1,229 @@
+//! Where things are, and which layers there are.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use graphdriver_archive::RootDir;
+use graphdriver_core::trees::{list_ids, make_dirs};
+use graphdriver_core::{
+    DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
+};
+use graphdriver_sys::btrfs::subvolume::{self, SubvolumeInfo, Uuid};
+use graphdriver_sys::capability::{Capability, has_effective};
+use nix::errno::Errno;
+
+use crate::destroy::remove_tree;
+use crate::get;
+use crate::options::BtrfsOptions;
+use crate::quotas::Quotas;
+use crate::subvolume::info;
+
+/// In the run home: who uses which layer.
+const REFERENCES: &str = ".references";
+
+/// In the run home: read-only mounts of layers.
+const MOUNTS: &str = "mounts";
+
+/// An opened home.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    layers: PathBuf,
+    /// In the run home.
+    mounts: PathBuf,
+    pub(crate) temp_dirs: TempDirs,
+    pub(crate) references: RefCounter,
+    pub(crate) quotas: Quotas,
+    pub(crate) options: BtrfsOptions,
+    pub(crate) in_user_namespace: bool,
+    /// Whether this process may write to what its mode closes.
+    pub(crate) overrides_modes: bool,
+}
+
+/// Whether a home could be opened: nothing is made.
+///
+/// # Errors
+/// As [`Home::open`].
+pub(crate) fn probe(place: &DriverHome) -> Result<()> {
+    let options = BtrfsOptions::parse(place.options())?;
+    require_btrfs(place.nearest_dir())?;
+    Quotas::probe(place.nearest_dir(), options)
+}
+
+impl Home {
+    /// # Errors
+    /// `InvalidArgument` for options; `IncompatibleFs` when it is not on btrfs; `NotSupported` before Linux 4.18; `NoSpace`; `PermissionDenied`; `Io`.
+    pub(crate) fn open(place: &DriverHome) -> Result<Self> {
+        probe(place)?;
+        let options = BtrfsOptions::parse(place.options())?;
+        let path = place.home().to_owned();
+        let layers = path.join("subvolumes");
+        make_dirs(&path, 0o755)?;
+        make_dirs(&layers, 0o700)?;
+        Ok(Self {
+            quotas: Quotas::open(&path, options)?,
+            temp_dirs: TempDirs::open_with(&path, remove_tree)?,
+            references: RefCounter::without_mounts(place.run_home().join(REFERENCES))?,
+            options,
+            in_user_namespace: in_user_namespace()?,
+            overrides_modes: overrides_modes()?,
+            mounts: place.run_home().join(MOUNTS),
+            path,
+            layers,
+        })
+    }
+
+    /// Where those who only read the layer have it mounted.
+    pub(crate) fn readers_mount(&self, id: &LayerId) -> PathBuf {
+        self.mounts.join(id)
+    }
+
+    /// The layers that were mounted for readers, by whomever.
+    pub(crate) fn readers_mounts(&self) -> Result<Vec<LayerId>> {
+        if !self.mounts.is_dir() {
+            return Ok(Vec::new());
+        }
+        Ok(list_ids(&self.mounts)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The right to change which layers there are.
+    pub(crate) fn lock(&self) -> Result<HomeLock> {
+        HomeLock::exclusive(&self.path)
+    }
+
+    /// Where the layer's files are, or would be.
+    pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {
+        self.layers.join(id)
+    }
+
+    pub(crate) fn layers_dir(&self) -> &Path {
+        &self.layers
+    }
+
+    pub(crate) fn exists(&self, id: &LayerId) -> Result<bool> {
+        let path = self.layer(id);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("stat", path, error)),
+        }
+    }
+
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer.
+    pub(crate) fn require(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        if self.exists(id)? { Ok(()) } else { Err(Error::layer_unknown(operation, id)) }
+    }
+
+    /// The layer's files.
+    ///
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer.
+    pub(crate) fn open_layer(&self, operation: &'static str, id: &LayerId) -> Result<RootDir> {
+        self.require(operation, id)?;
+        Ok(RootDir::open(self.layer(id))?)
+    }
+
+    /// All layers, sorted. What else another program put there is passed over.
+    pub(crate) fn list(&self) -> Result<Vec<LayerId>> {
+        let entries = list_ids(&self.layers)?.into_iter();
+        let mut found: Vec<_> =
+            entries.filter(|(_, file_type)| file_type.is_dir()).map(|(id, _)| id).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The layer whose subvolume the layer's is a snapshot of.
+    ///
+    /// # Errors
+    /// `LayerUnknown`; `Io`.
+    pub(crate) fn parent(&self, operation: &'static str, id: &LayerId) -> Result<Option<LayerId>> {
+        match info(&self.open_layer(operation, id)?)?.parent {
+            Some(parent) => self.find(|info| info.uuid == parent),
+            None => Ok(None),
+        }
+    }
+
+    /// A layer whose subvolume is a snapshot of this one.
+    pub(crate) fn child_of(&self, uuid: Uuid) -> Result<Option<LayerId>> {
+        self.find(|info| info.parent == Some(uuid))
+    }
+
+    /// Removes what killed processes left, and notes of layers that are gone; the first failure is told, all else is removed.
+    pub(crate) fn clean_up(&self) -> Result<()> {
+        let recovered = self.temp_dirs.recover();
+        recovered.and(self.remove_stray_limits()).and(get::reclaim(self))
+    }
+
+    /// The noted limits of layers that are not there.
+    pub(crate) fn stray_limits(&self) -> Result<Vec<LayerId>> {
+        let mut strays = Vec::new();
+        let noted = self.quotas.list()?;
+        if noted.is_empty() {
+            return Ok(strays);
+        }
+        // A layer in the making is noted before it is there.
+        let _lock = self.lock()?;
+        for id in noted {
+            if !self.exists(&id)? {
+                strays.push(id);
+            }
+        }
+        Ok(strays)
+    }
+
+    fn remove_stray_limits(&self) -> Result<()> {
+        for id in self.stray_limits()? {
+            let _lock = self.lock()?;
+            if !self.exists(&id)? {
+                self.quotas.forget(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first layer whose subvolume is as wanted.
+    fn find(&self, is_wanted: impl Fn(&SubvolumeInfo) -> bool) -> Result<Option<LayerId>> {
+        for id in self.list()? {
+            let root = match RootDir::open(self.layer(&id)) {
+                // Removed meanwhile.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+                root => root?,
+            };
+            // A directory that somebody put there is not a subvolume, and would answer for the one that it is in.
+            let failed = |errno| Error::syscall("fstatfs", root.path(), errno);
+            if subvolume::is_subvolume(&root).map_err(failed)? && is_wanted(&info(&root)?) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn require_btrfs(dir: &Path) -> Result<()> {
+    let magic = fs_magic(dir)?;
+    if magic != FsMagic::BTRFS {
+        let detail = format!("is on {magic}, not on btrfs; put the root on btrfs");
+        return Err(Error::new(ErrorKind::IncompatibleFs, "open home").path(dir).detail(detail));
+    }
+    let root = RootDir::open(dir)?;
+    match subvolume::info(&root) {
+        Err(Errno::ENOTTY) => Err(Error::new(ErrorKind::NotSupported, "open home")
+            .path(dir)
+            .detail("this kernel does not tell what a subvolume is a snapshot of; Linux 4.18 does")),
+        result => result.map(drop).map_err(|errno| Error::syscall("look at subvolume", dir, errno)),
+    }
+}
+
+fn overrides_modes() -> Result<bool> {
+    has_effective(Capability::DacOverride)
+        .map_err(|errno| Error::new(ErrorKind::Io, "capget").source(io::Error::from(errno)))
+}
+
+fn in_user_namespace() -> Result<bool> {
+    let initial = graphdriver_sys::user_namespace::in_initial();
+    initial
+        .map(|initial| !initial)
+        .map_err(|error| Error::new(ErrorKind::Io, "find user namespace").source(error))
+}

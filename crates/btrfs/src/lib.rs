@@ -1,0 +1,23 @@
+//! The btrfs driver: every layer is a subvolume, made as a snapshot of its parent's.
+//!
+//! A snapshot costs nothing however large the parent is, and both share all blocks until one of the two is written to. Needs a home on btrfs and Linux 4.18; all is done by
+//! `ioctl(2)`, so that neither programs nor libraries of btrfs are needed.
+//!
+//! The layout is that of containers/storage and Docker: `<home>/subvolumes/<layer>/`, and `<home>/quotas/<layer>` with the limit of a layer in bytes.
+
+mod check;
+mod dedup;
+mod destroy;
+mod driver;
+mod fill;
+mod get;
+mod home;
+mod options;
+mod quotas;
+mod reference;
+mod remove;
+mod staged;
+mod status;
+mod subvolume;
+
+pub use driver::{Btrfs, DRIVER};

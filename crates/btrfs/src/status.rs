@@ -1,0 +1,54 @@
+//! What can be told about the driver and its layers.
+
+use std::collections::BTreeMap;
+
+use graphdriver_core::{Capabilities, Feature, FsMagic, LayerId, Result};
+
+use crate::home::Home;
+use crate::subvolume::info;
+
+/// What the driver can do.
+pub(crate) fn capabilities(home: &Home) -> Capabilities {
+    Capabilities {
+        native_apply: true,
+        staged_apply: true,
+        quota: home.quotas.unavailable().is_none(),
+        reflink: true,
+        user_namespace: true,
+        ..Capabilities::default()
+    }
+}
+
+pub(crate) fn status(home: &Home) -> Vec<(String, String)> {
+    let facts = [("Backing Filesystem", FsMagic::BTRFS.to_string()), ("Quota", home.quotas.status())];
+    facts.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+pub(crate) fn features(home: &Home) -> Vec<Feature> {
+    let quota = match home.quotas.unavailable() {
+        None => Feature::on("quota"),
+        Some(reason) => Feature::off("quota", reason.to_string()),
+    };
+    vec![Feature::on("snapshots"), quota]
+}
+
+/// The options in force: given, or by default.
+pub(crate) fn options(home: &Home) -> Vec<(&'static str, String)> {
+    let options = &home.options;
+    let given = [
+        ("ignore_chown_errors", Some(options.ignore_chown_errors.to_string())),
+        ("min_space", options.min_space.map(|bytes| bytes.to_string())),
+        ("size", options.size.map(|bytes| bytes.to_string())),
+        ("sync", Some(options.sync.to_string())),
+    ];
+    given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+/// Where the layer is, and its number among the file system's subvolumes.
+pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, String>> {
+    let root = home.open_layer("describe", id)?;
+    Ok(BTreeMap::from([
+        ("Dir".to_owned(), root.path().display().to_string()),
+        ("Subvolume ID".to_owned(), info(&root)?.id.to_string()),
+    ]))
+}
