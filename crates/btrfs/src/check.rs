@@ -2,9 +2,10 @@
 
 use graphdriver_archive::RootDir;
 use graphdriver_core::{Error, Problem, Remedy, Result};
-use graphdriver_sys::btrfs::subvolume;
+use nix::errno::Errno;
 
 use crate::home::Home;
+use crate::subvolume::info_of_root;
 
 /// See [`Driver::check`](graphdriver_core::Driver::check). A repair is what opening the home and cleaning it up do: nothing else can be mended without loss.
 pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
@@ -14,9 +15,13 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for id in home.list()? {
         let path = home.layer(&id);
-        let root = RootDir::open(&path)?;
-        let failed = |errno| Error::syscall("fstatfs", &path, errno);
-        if !subvolume::is_subvolume(&root).map_err(failed)? {
+        let info = RootDir::open(&path).map_err(Error::from).and_then(|root| info_of_root(&root));
+        let is_subvolume = match info {
+            // Removed meanwhile.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+            info => info?.is_some(),
+        };
+        if !is_subvolume {
             problems.push(Problem {
                 what: "it is a directory, not a subvolume".to_owned(),
                 layer: Some(id),

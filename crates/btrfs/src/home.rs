@@ -17,7 +17,7 @@ use crate::destroy::remove_tree;
 use crate::get;
 use crate::options::BtrfsOptions;
 use crate::quotas::Quotas;
-use crate::subvolume::info;
+use crate::subvolume::info_of_root;
 
 /// In the run home: who uses which layer.
 const REFERENCES: &str = ".references";
@@ -139,7 +139,14 @@ impl Home {
     /// # Errors
     /// `LayerUnknown`; `Io`.
     pub(crate) fn parent(&self, operation: &'static str, id: &LayerId) -> Result<Option<LayerId>> {
-        match info(&self.open_layer(operation, id)?)?.parent {
+        let info = match info_of_root(&self.open_layer(operation, id)?) {
+            // Removed meanwhile.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                return Err(Error::layer_unknown(operation, id));
+            }
+            info => info?,
+        };
+        match info.and_then(|info| info.parent) {
             Some(parent) => self.find(|info| info.uuid == parent),
             None => Ok(None),
         }
@@ -191,9 +198,11 @@ impl Home {
                 Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
                 root => root?,
             };
-            // A directory that somebody put there is not a subvolume, and would answer for the one that it is in.
-            let failed = |errno| Error::syscall("fstatfs", root.path(), errno);
-            if subvolume::is_subvolume(&root).map_err(failed)? && is_wanted(&info(&root)?) {
+            let info = match info_of_root(&root) {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+                info => info?,
+            };
+            if info.as_ref().is_some_and(&is_wanted) {
                 return Ok(Some(id));
             }
         }

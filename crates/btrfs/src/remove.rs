@@ -1,11 +1,10 @@
 //! Removing layers: out of sight by one rename, then destroyed with all subvolumes inside.
 
 use graphdriver_core::{DeferredRemoval, Error, ErrorKind, LayerId, Result};
-use graphdriver_sys::btrfs::subvolume;
 
 use crate::get::unmount_for_readers;
 use crate::home::Home;
-use crate::subvolume::info;
+use crate::subvolume::info_of_root;
 
 /// Takes the layer out of sight.
 ///
@@ -30,9 +29,8 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
 }
 
 fn child_of(home: &Home, id: &LayerId) -> Result<Option<LayerId>> {
-    let root = home.open_layer("remove", id)?;
-    let is_subvolume =
-        subvolume::is_subvolume(&root).map_err(|errno| Error::syscall("fstatfs", root.path(), errno))?;
-    // Of a directory that somebody put there, nothing can have been made.
-    if is_subvolume { home.child_of(info(&root)?.uuid) } else { Ok(None) }
+    match info_of_root(&home.open_layer("remove", id)?)? {
+        Some(info) => home.child_of(info.uuid),
+        None => Ok(None),
+    }
 }

@@ -33,10 +33,15 @@ pub(crate) fn snapshot(
     Ok(dir.subdir(Path::new(name))?)
 }
 
-/// What the file system knows of the subvolume that `root` is in.
+/// What the file system knows of the subvolume `root`; nothing, where that is a directory that somebody put there.
 ///
 /// # Errors
-/// `Io`.
-pub(crate) fn info(root: &RootDir) -> Result<SubvolumeInfo> {
-    subvolume::info(root).map_err(|errno| Error::syscall("look at subvolume", root.path(), errno))
+/// `Io` (`ENOENT` for a subvolume that was destroyed meanwhile).
+pub(crate) fn info_of_root(root: &RootDir) -> Result<Option<SubvolumeInfo>> {
+    let failed = |call| move |errno| Error::syscall(call, root.path(), errno);
+    // Of a directory, this would tell about the subvolume that it is in.
+    if !subvolume::is_subvolume(root).map_err(failed("fstatfs"))? {
+        return Ok(None);
+    }
+    subvolume::info(root).map(Some).map_err(failed("look at subvolume"))
 }

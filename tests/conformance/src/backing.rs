@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use graphdriver_sys::btrfs::qgroup::{self, Counting};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
@@ -24,11 +26,24 @@ pub enum Backing {
     /// Mounted with project quotas, as the next one; only for the cases about them.
     XfsQuota,
     Ext4Quota,
+    /// With quotas on, which count all that a subvolume refers to; only for the driver of btrfs.
+    BtrfsQuota,
+    /// With quotas that count what was written to a subvolume first.
+    BtrfsSimpleQuota,
 }
 
 impl Backing {
-    pub const ALL: [Self; 7] =
-        [Self::Here, Self::Tmpfs, Self::Ext4, Self::Xfs, Self::Btrfs, Self::XfsQuota, Self::Ext4Quota];
+    pub const ALL: [Self; 9] = [
+        Self::Here,
+        Self::Tmpfs,
+        Self::Ext4,
+        Self::Xfs,
+        Self::Btrfs,
+        Self::XfsQuota,
+        Self::Ext4Quota,
+        Self::BtrfsQuota,
+        Self::BtrfsSimpleQuota,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -39,6 +54,8 @@ impl Backing {
             Self::Btrfs => "btrfs",
             Self::XfsQuota => "xfs-quota",
             Self::Ext4Quota => "ext4-quota",
+            Self::BtrfsQuota => "btrfs-quota",
+            Self::BtrfsSimpleQuota => "btrfs-squota",
         }
     }
 
@@ -54,13 +71,24 @@ impl Backing {
                 let options = ["-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota"];
                 mount_with_quota(root, "ext4", "mkfs.ext4", &options)?;
             }
+            Self::BtrfsQuota => mount_btrfs(root, Counting::Shared)?,
+            Self::BtrfsSimpleQuota => mount_btrfs(root, Counting::Owned)?,
         }
         Ok(())
     }
 
     /// Whether files can share blocks.
     pub fn has_reflinks(self) -> bool {
-        matches!(self, Self::Xfs | Self::Btrfs | Self::XfsQuota)
+        matches!(self, Self::Xfs | Self::XfsQuota) || self.is_btrfs()
+    }
+
+    pub fn is_btrfs(self) -> bool {
+        matches!(self, Self::Btrfs | Self::BtrfsQuota | Self::BtrfsSimpleQuota)
+    }
+
+    /// Whether it is a btrfs that counts already what its subvolumes refer to.
+    pub fn counts_subvolumes(self) -> bool {
+        matches!(self, Self::BtrfsQuota | Self::BtrfsSimpleQuota)
     }
 
     /// Whether projects can be limited.
@@ -143,8 +171,14 @@ pub fn mount_tmpfs(root: &Path, size: &str) {
 /// 1 GiB, of which only what is written takes memory.
 const IMAGE_BYTES: u64 = 1 << 30;
 
+/// About as small as one can be, on the directory `root`.
+pub fn mount_small_btrfs(root: &Path) -> Result<(), Need> {
+    let image = make_image("mkfs.btrfs", &["-q", "-f", "--mixed"], 48 << 20)?;
+    run("mount", &mut mount_command(root, "btrfs", "loop", image.path()))
+}
+
 fn mount_image(root: &Path, file_system: &str, mkfs: &'static str, options: &[&str]) -> Result<(), Need> {
-    let image = make_image(mkfs, options)?;
+    let image = make_image(mkfs, options, IMAGE_BYTES)?;
     run("mount", &mut mount_command(root, file_system, "loop", image.path()))
 }
 
@@ -154,7 +188,7 @@ fn mount_with_quota(
     mkfs: &'static str,
     options: &[&str],
 ) -> Result<(), Need> {
-    let image = make_image(mkfs, options)?;
+    let image = make_image(mkfs, options, IMAGE_BYTES)?;
     let output = mount_command(root, file_system, "loop,prjquota", image.path()).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     // All that mount(8) says for EINVAL, which kernels without quotas answer.
@@ -165,11 +199,22 @@ fn mount_with_quota(
     Ok(())
 }
 
-fn make_image(mkfs: &'static str, options: &[&str]) -> Result<tempfile::NamedTempFile, Need> {
+fn mount_btrfs(root: &Path, counting: Counting) -> Result<(), Need> {
+    Backing::Btrfs.mount_new(root)?;
+    match qgroup::enable(File::open(root).unwrap(), counting) {
+        Err(Errno::EINVAL) => Err(Need::Kernel("simple quotas of btrfs (Linux 6.7)".to_owned())),
+        result => {
+            result.unwrap();
+            Ok(())
+        }
+    }
+}
+
+fn make_image(mkfs: &'static str, options: &[&str], bytes: u64) -> Result<tempfile::NamedTempFile, Need> {
     let memory = Path::new("/dev/shm");
     let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let image = tempfile::NamedTempFile::new_in(dir).unwrap();
-    File::set_len(image.as_file(), IMAGE_BYTES).unwrap();
+    File::set_len(image.as_file(), bytes).unwrap();
     run(mkfs, Command::new(mkfs).args(options).arg(image.path()))?;
     Ok(image)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use graphdriver_archive::CopyMethod;
+use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{self as core, DriverHome, DriverOption, Graph, OpenOptions, Result};
 use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
 use graphdriver_vfs::{Vfs, VfsTuning};
@@ -15,6 +16,7 @@ use crate::needs::Privilege;
 /// Which driver, for what only some promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
+    Btrfs,
     Overlay,
     Vfs,
 }
@@ -78,6 +80,23 @@ const VFS: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    copy: CopyMethod::Auto,
+    options: &[],
+};
+
+const BTRFS: Configuration = Configuration {
+    name: "btrfs-native",
+    driver: Driver::Btrfs,
+    open: |home| Ok(Arc::new(Btrfs::open(home)?)),
+    program: None,
+    runs_on: Backing::is_btrfs,
+    in_user_namespace: false,
+    mounts_through_id_maps: false,
+    needs: Privilege::Ordinary,
+    user_xattrs: false,
+    finds_restored_times: false,
+    keeps_images: false,
+    by_fuse: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -157,6 +176,13 @@ impl Configuration {
             needs: Privilege::Devices,
             ..OVERLAY
         },
+        BTRFS,
+        Self {
+            name: "btrfs-userns",
+            in_user_namespace: true,
+            runs_on: |backing| backing == Backing::Btrfs,
+            ..BTRFS
+        },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },
     ];
 
@@ -179,14 +205,27 @@ impl Configuration {
         (self.open)(&DriverHome::new(self.driver_name(), &place)?).map(Graph::new)
     }
 
-    /// Whether it is tried on file systems with quotas: once for each driver, and where they cannot be had.
-    pub fn tries_quotas(&self) -> bool {
-        ["vfs-auto", "overlay-native", "overlay-userns"].contains(&self.name)
+    /// Whether it is tried on this file system.
+    pub fn is_tried_on(&self, backing: Backing) -> bool {
+        // With quotas of projects, once for each driver, and where they cannot be had.
+        let tries_projects = ["vfs-auto", "overlay-native", "overlay-userns"].contains(&self.name);
+        let fits = match backing {
+            Backing::XfsQuota | Backing::Ext4Quota => tries_projects,
+            Backing::BtrfsQuota | Backing::BtrfsSimpleQuota => self.driver == Driver::Btrfs,
+            _ => true,
+        };
+        fits && (self.runs_on)(backing)
+    }
+
+    /// Where cases are tried for which one file system will do.
+    pub fn simplest(&self) -> Backing {
+        if self.driver == Driver::Btrfs { Backing::Btrfs } else { Backing::Tmpfs }
     }
 
     /// Also the name of the home.
     pub fn driver_name(&self) -> &'static str {
         match self.driver {
+            Driver::Btrfs => "btrfs",
             Driver::Overlay => "overlay",
             Driver::Vfs => "vfs",
         }

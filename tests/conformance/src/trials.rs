@@ -28,15 +28,13 @@ pub struct Experiment {
 impl Experiment {
     fn each() -> impl Iterator<Item = Self> {
         let configured = Configuration::ALL.iter().flat_map(|configuration| {
-            let backings = Backing::ALL.into_iter().filter(|backing| {
-                (configuration.runs_on)(*backing) && (!backing.has_quota() || configuration.tries_quotas())
-            });
+            let backings = Backing::ALL.into_iter().filter(|backing| configuration.is_tried_on(*backing));
             backings.map(move |backing| (configuration, backing))
         });
         configured.flat_map(|(configuration, backing)| {
             let cases = cases::ALL.iter().filter(move |case| {
                 let fits = (case.applies_to)(configuration) && (case.runs_on)(backing);
-                fits && (!case.once || backing == Backing::Tmpfs)
+                fits && (!case.once || backing == configuration.simplest())
             });
             cases.map(move |case| Self { configuration, backing, case })
         })

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use self::candidates::{Candidate, Group};
+use self::candidates::{Candidate, Group, Volumes};
 use self::content::Fingerprint;
 use self::share::Outcome;
 use crate::error::{Error, Result};
@@ -48,11 +48,12 @@ pub enum DedupHash {
 /// not be read.
 #[doc(alias = "DedupDirs")]
 pub fn dedup(roots: &[RootDir], hash: DedupHash) -> Result<u64> {
-    let groups = candidates::find(roots)?;
+    let volumes = Volumes::of(roots)?;
+    let groups = candidates::find(roots, &volumes)?;
     if groups.is_empty() {
         return Ok(0);
     }
-    let work = Work { roots, groups: &groups, hash, incapable: Mutex::default() };
+    let work = Work { roots, volumes: &volumes, groups: &groups, hash, incapable: Mutex::default() };
     let bytes = run_crew(0..groups.len(), |crew, ranges| work.ranges(crew, ranges))?;
     Ok(bytes.into_iter().sum())
 }
@@ -60,6 +61,7 @@ pub fn dedup(roots: &[RootDir], hash: DedupHash) -> Result<u64> {
 /// What all threads use.
 struct Work<'a> {
     roots: &'a [RootDir],
+    volumes: &'a Volumes,
     groups: &'a [Group],
     hash: DedupHash,
     /// Devices whose file systems cannot share.
@@ -152,7 +154,9 @@ impl Work<'_> {
             opened => File::from(opened?),
         };
         let metadata = file.metadata().map_err(|error| failed(candidate, error))?;
-        let unchanged = metadata.is_file() && metadata.dev() == group.device && metadata.len() == group.bytes;
+        let unchanged = metadata.is_file()
+            && self.volumes.device(metadata.dev()) == group.device
+            && metadata.len() == group.bytes;
         Ok(unchanged.then_some(file))
     }
 }

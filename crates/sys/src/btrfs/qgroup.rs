@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::Result;
 use nix::errno::Errno;
 
+use super::volume_id;
 use crate::syscall;
 
 /// Two ways of counting.
@@ -64,8 +65,8 @@ pub fn is_enabled(file: impl AsFd) -> Result<bool> {
 /// How the file system counts, as far as the kernel tells: Linux 6.7, below `/sys`. Older ones know [`Counting::Shared`] only.
 #[doc(alias = "qgroups/mode")]
 pub fn counting(file: impl AsFd) -> Option<Counting> {
-    let mode =
-        fs::read_to_string(format!("/sys/fs/btrfs/{}/qgroups/mode", uuid_text(fs_id(file).ok()?))).ok()?;
+    let mode = fs::read_to_string(format!("/sys/fs/btrfs/{}/qgroups/mode", uuid_text(volume_id(file).ok()?)))
+        .ok()?;
     match mode.trim_end() {
         "squota" => Some(Counting::Owned),
         "qgroup" => Some(Counting::Shared),
@@ -124,14 +125,6 @@ pub fn wait_for_rescan(file: impl AsFd) -> Result<()> {
     })
 }
 
-/// The identity of the whole file system.
-fn fs_id(file: impl AsFd) -> Result<[u8; 16]> {
-    let mut information = RawFsInfo { head: [0; 2], id: [0; 16], rest: [0; 992] };
-    // SAFETY: the request writes one `struct btrfs_ioctl_fs_info_args`, which `information` is.
-    unsafe { ioctl::fs_info(file.as_fd().as_raw_fd(), &raw mut information) }?;
-    Ok(information.id)
-}
-
 /// As in [RFC 9562](https://www.rfc-editor.org/rfc/rfc9562).
 fn uuid_text(id: [u8; 16]) -> String {
     let id = u128::from_be_bytes(id);
@@ -166,15 +159,6 @@ struct RawControl {
     status: u64,
 }
 
-/// `struct btrfs_ioctl_fs_info_args`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct RawFsInfo {
-    head: [u64; 2],
-    id: [u8; 16],
-    rest: [u8; 992],
-}
-
 /// `struct btrfs_ioctl_qgroup_create_args`.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -196,9 +180,8 @@ struct RawLimit {
 }
 
 mod ioctl {
-    use super::{RawControl, RawFsInfo, RawGroup, RawLimit};
+    use super::{RawControl, RawGroup, RawLimit};
 
-    nix::ioctl_read!(fs_info, 0x94, 31, RawFsInfo);
     nix::ioctl_readwrite!(control, 0x94, 40, RawControl);
     nix::ioctl_write_ptr!(create, 0x94, 42, RawGroup);
     nix::ioctl_read!(limit, 0x94, 43, RawLimit);

@@ -21,6 +21,7 @@ mod read_only;
 mod references;
 mod remove;
 mod shared;
+mod space;
 mod unmounted;
 mod whiteouts;
 
@@ -54,6 +55,11 @@ fn has_record(configuration: &Configuration) -> bool {
     configuration.driver == Driver::Overlay
 }
 
+/// Whether file systems that the driver works on can be mounted there.
+fn mounts_what_it_needs(configuration: &Configuration) -> bool {
+    !(configuration.driver == Driver::Btrfs && configuration.in_user_namespace)
+}
+
 impl Case {
     const fn only(self, applies_to: fn(&Configuration) -> bool) -> Self {
         Self { applies_to, ..self }
@@ -66,6 +72,11 @@ impl Case {
     /// About limits, which are set by root of the machine.
     const fn with_quota(self) -> Self {
         Self { applies_to: |it| !it.in_user_namespace, runs_on: Backing::has_quota, ..self }
+    }
+
+    /// About limits of subvolumes.
+    const fn with_counted_subvolumes(self) -> Self {
+        Self { applies_to: |it| it.driver == Driver::Btrfs, runs_on: Backing::counts_subvolumes, ..self }
     }
 
     const fn everywhere(self) -> Self {
@@ -87,7 +98,14 @@ pub const ALL: &[Case] = &[
     case("create_root_owner", Owners, create::root_owner),
     case("create_from_template", Ordinary, create::from_template),
     case("create_under_id_maps", Owners, ids::create_under_maps),
-    case("set_quota", Ordinary, quota::set).everywhere(),
+    case("set_quota", Ordinary, quota::set).everywhere().only(|it| it.driver != Driver::Btrfs),
+    case("set_quota", Devices, space::limit).with_counted_subvolumes(),
+    case("quota_refused", Ordinary, space::refused_by_namespace).only(|it| it.name == "btrfs-userns"),
+    case("quota_of_snapshots", Devices, space::of_snapshots).with_counted_subvolumes(),
+    case("quota_defaults", Devices, space::defaults).with_counted_subvolumes(),
+    case("quota_after_reopen", Devices, space::after_reopen).with_counted_subvolumes(),
+    case("quota_of_filled_layers", Devices, space::of_filled_layers).with_counted_subvolumes(),
+    case("quota_is_forgotten", Devices, space::is_forgotten).with_counted_subvolumes(),
     case("quota_of_inodes", Devices, quota::of_inodes).with_quota(),
     case("quota_usage", Devices, quota::usage).with_quota(),
     case("quota_after_reopen", Devices, quota::after_reopen).with_quota(),
@@ -105,7 +123,7 @@ pub const ALL: &[Case] = &[
     case("exists_get_put", Ordinary, references::exists_get_put),
     case("put_without_get", Ordinary, references::put_without_get),
     case("keep_and_unmount", Ordinary, references::keep_and_unmount),
-    case("read_only_mount", Ordinary, references::read_only_mount).only(|it| it.driver == Driver::Overlay),
+    case("read_only_mount", Ordinary, references::read_only_mount).only(|it| it.driver != Driver::Vfs),
     case("mount_options", Ordinary, references::mount_options),
     case("two_processes", Ordinary, references::two_processes),
     case("killed_process", Ordinary, references::killed_process),
@@ -117,8 +135,8 @@ pub const ALL: &[Case] = &[
     case("errors_by_kind", Ordinary, errors::by_kind),
     case("truncated_archive", Ordinary, errors::truncated_archive),
     case("path_escape", Ordinary, errors::path_escape),
-    case("no_space", Capable, errors::no_space),
-    case("deep_layer_read", Ordinary, deep::read_40).only(|it| it.driver == Driver::Vfs),
+    case("no_space", Capable, errors::no_space).only(mounts_what_it_needs),
+    case("deep_layer_read", Ordinary, deep::read_40).only(|it| it.driver != Driver::Overlay),
     case("deep_layer_read", Ordinary, deep::read_128).only(|it| it.driver == Driver::Overlay),
     case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay).once(),
     case("diff_apply_10", Ordinary, diff_apply::ten),
@@ -158,7 +176,8 @@ pub const ALL: &[Case] = &[
     case("file_getter", Ordinary, copies::file_getter),
     case("dedup", Ordinary, copies::dedup),
     case("copies_are_independent", Ordinary, copies::independent).only(|it| !it.by_fuse),
-    case("copies_share_blocks", Ordinary, copies::share_blocks).only(|it| it.name == "vfs-auto"),
+    case("copies_share_blocks", Ordinary, copies::share_blocks)
+        .only(|it| ["vfs-auto", "btrfs-native"].contains(&it.name)),
     case("staged_apply_killed", Ordinary, crash::killed_while_filling),
     case("staged_apply_dropped", Ordinary, crash::dropped_before_commit),
     case("differ", Ordinary, differ::fills),
@@ -170,8 +189,8 @@ pub const ALL: &[Case] = &[
     case("unmounted_by_hand", Ordinary, unmounted::by_hand).only(|it| it.driver == Driver::Overlay),
     case("unmounted_while_open", Ordinary, unmounted::while_open).only(|it| it.driver == Driver::Overlay),
     case("mounted_elsewhere", Ordinary, unmounted::elsewhere).only(|it| it.driver == Driver::Overlay),
-    case("home_remounted_read_only", Capable, read_only::remounted),
-    case("home_bound_read_only", Capable, read_only::bound),
+    case("home_remounted_read_only", Capable, read_only::remounted).only(mounts_what_it_needs),
+    case("home_bound_read_only", Capable, read_only::bound).only(mounts_what_it_needs),
     case("exact_diff", Ordinary, exact::round_trip),
     case("exact_diff_replaced_contents", Ordinary, exact::replaced_contents),
     case("exact_diff_edited", Ordinary, exact::edited).only(|it| !it.keeps_images),

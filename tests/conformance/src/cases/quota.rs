@@ -98,7 +98,7 @@ fn reasons(store: &Store) -> &'static [&'static str] {
         Backing::Btrfs => &["btrfs has no project quotas; put the root on xfs or ext4"],
         Backing::Xfs => &["this kernel has no quotas on xfs", OFF],
         Backing::Ext4 => &["this kernel has no quotas on ext4", OFF],
-        Backing::XfsQuota | Backing::Ext4Quota => &[],
+        Backing::XfsQuota | Backing::Ext4Quota | Backing::BtrfsQuota | Backing::BtrfsSimpleQuota => &[],
         Backing::Here => {
             &["no project quotas", "no quotas on", OFF, UNPRIVILEGED, "does not limit", "user namespace"]
         }
@@ -416,6 +416,7 @@ fn layer_path(home: &Path, driver: Driver, layer: &LayerId) -> PathBuf {
 
 fn layers_path(home: &Path, driver: Driver) -> PathBuf {
     match driver {
+        Driver::Btrfs => home.join("subvolumes"),
         Driver::Overlay => home.to_owned(),
         Driver::Vfs => home.join("dir"),
     }
