@@ -214,6 +214,14 @@ impl Contents {
         }
     }
 
+    /// How many bytes there are.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Whole(contents) => contents.len() as u64,
+            Self::Digest { bytes, .. } => *bytes,
+        }
+    }
+
     /// The contents themselves, which have to be there.
     #[track_caller]
     pub fn whole(&self) -> &[u8] {

@@ -55,7 +55,7 @@ impl Bench {
     /// A child of [`PARENTS`] that was edited in our `driver`.
     pub(crate) fn edited(&self, driver: &'static str) -> Result<Arc<Edited>, Need> {
         self.edited.get(driver, || {
-            let (home, scratch) = (self.stage.scratch()?, self.stage.scratch()?);
+            let (home, scratch) = (self.stage.scratch_for(driver)?, self.stage.scratch()?);
             let store = Store::open(driver, home.path());
             let mut parent = None;
             for (id, archive) in self.archives(&PARENTS)? {

@@ -1,6 +1,7 @@
 //! Where trials work: file systems in memory that nobody else sees.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,7 +11,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
 use tempfile::TempDir;
 
-use crate::needs::Need;
+use crate::needs::{self, Need};
+use crate::peer::{self, run};
 
 /// A directory in a mount namespace of this process alone.
 ///
@@ -30,6 +32,9 @@ pub(crate) struct Scratch {
 
 /// An upper bound for mistakes. The most that a trial needs are four copies of the layers, 3 GB, in the vfs driver.
 const SIZE: &str = "size=6g,mode=755";
+
+/// The same for layers that share what they have in common.
+const BTRFS_BYTES: u64 = 4 << 30;
 
 impl Stage {
     /// Enters a mount namespace of its own where that is allowed. Must be called before the first thread starts.
@@ -54,13 +59,36 @@ impl Stage {
             .map_err(|_| Need::Kernel("attributes user.* on tmpfs came with Linux 6.6"))
     }
 
+    /// An empty file system on which the driver works.
+    pub(crate) fn scratch_for(&self, driver: &str) -> Result<Scratch, Need> {
+        if driver != "btrfs" {
+            return self.scratch();
+        }
+        self.usable.clone()?;
+        needs::program("mkfs.btrfs")?;
+        let path = self.new_dir();
+        let image = self.dir.path().join(format!("image-{}", self.made.fetch_add(1, Ordering::Relaxed)));
+        File::create_new(&image).unwrap().set_len(BTRFS_BYTES).unwrap();
+        run(peer::program("mkfs.btrfs").args(["-q", "-f"]).arg(&image));
+        run(peer::program("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(&path));
+        // The device has it open as long as it is mounted.
+        fs::remove_file(&image).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        Ok(Scratch { path })
+    }
+
     /// An empty file system.
     pub(crate) fn scratch(&self) -> Result<Scratch, Need> {
         self.usable.clone()?;
-        let path = self.dir.path().join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir(&path).unwrap();
+        let path = self.new_dir();
         mount_tmpfs(&path);
         Ok(Scratch { path })
+    }
+
+    fn new_dir(&self) -> PathBuf {
+        let path = self.dir.path().join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
+        fs::create_dir(&path).unwrap();
+        path
     }
 }
 

@@ -37,7 +37,10 @@ impl Unpacker {
     /// What it makes of `layers`, each of which lies on the one before.
     pub(crate) fn unpack(self, layers: &[Layer], stage: &Stage) -> Result<Tree, Need> {
         self.is_here()?;
-        let scratch = stage.scratch()?;
+        let scratch = match self {
+            Self::ContainersStorage(driver) | Self::Ours(driver) => stage.scratch_for(driver)?,
+            Self::GnuTar | Self::Umoci => stage.scratch()?,
+        };
         let parents = iter::once(None).chain(layers.iter().map(|(id, _)| Some(*id)));
         let with_parents = layers.iter().zip(parents);
         let (top, _) = layers.last().expect("at least one layer");

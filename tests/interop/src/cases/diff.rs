@@ -1,23 +1,25 @@
 //! `diff/<driver>/<who>`: what a layer changed, written by us, gives the layer back wherever it is applied.
 
-use super::{Case, DRIVERS};
+use super::Case;
 use crate::differences::{Peer, made_by};
 use crate::edit::PARENTS;
 use crate::peer::gnu_tar;
 use crate::unpacker::Unpacker;
 
 /// Who applies it, on layers of their own making.
-const APPLIERS: [(&str, Option<Peer>, Unpacker); 5] = [
+const APPLIERS: [(&str, Option<Peer>, Unpacker); 7] = [
     ("umoci", Some(Peer::Umoci), Unpacker::Umoci),
+    ("containers-storage-btrfs", Some(Peer::ContainersStorage), Unpacker::ContainersStorage("btrfs")),
     ("containers-storage-overlay", Some(Peer::ContainersStorage), Unpacker::ContainersStorage("overlay")),
     ("containers-storage-vfs", Some(Peer::ContainersStorage), Unpacker::ContainersStorage("vfs")),
+    ("btrfs", None, Unpacker::Ours("btrfs")),
     ("overlay", None, Unpacker::Ours("overlay")),
     ("vfs", None, Unpacker::Ours("vfs")),
 ];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for driver in DRIVERS {
+    for driver in ["overlay", "vfs"] {
         for (name, peer, unpacker) in APPLIERS {
             cases.push(Case::new(format!("diff/{driver}/{name}"), move |bench| {
                 unpacker.is_here()?;

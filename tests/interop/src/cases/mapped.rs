@@ -46,11 +46,11 @@ fn maps() -> IdMaps {
 
 /// The layer has two directories. Theirs of the changes are those of the first alone.
 fn rewritten(bench: &Bench) -> Result<(), Need> {
-    let shared = with_base(bench)?;
+    let shared = with_base("overlay", bench)?;
     shared.theirs.create_mapped("shifted", "base", MAP);
     assert!(shared.scratch.join("graph/overlay/shifted/diff1").is_dir());
     write(&shared, "shifted");
-    let Shared { theirs, ours, scratch } = &shared;
+    let Shared { theirs, ours, scratch, .. } = &shared;
     shared.agree_on_tree("shifted");
     let tree = ours.tree("shifted");
     assert_is_mapped(&tree);
@@ -73,11 +73,11 @@ fn rewritten(bench: &Bench) -> Result<(), Need> {
 
 /// A container's layer has what was written to it alone.
 fn by_mount(bench: &Bench) -> Result<(), Need> {
-    let shared = with_base(bench)?;
+    let shared = with_base("overlay", bench)?;
     let layer = shared.theirs.create_container("container", "base", MAP);
     assert!(!shared.scratch.join("graph/overlay").join(&layer).join("diff1").exists());
     write(&shared, "container");
-    let Shared { theirs, ours, scratch } = &shared;
+    let Shared { theirs, ours, scratch, .. } = &shared;
     let options = MountOptions { id_maps: maps(), ..MountOptions::default() };
     let mount = done(ours.graph.mount(&id(&layer), &options));
     let tree = Tree::read_large(mount.path());

@@ -14,7 +14,7 @@ use crate::bench::Bench;
 use crate::needs::Need;
 
 /// Our drivers.
-const DRIVERS: [&str; 2] = ["overlay", "vfs"];
+const DRIVERS: [&str; 3] = ["btrfs", "overlay", "vfs"];
 
 /// Something that has to hold; panics when it does not.
 pub(crate) struct Case {

@@ -40,7 +40,7 @@ fn fuse_overlayfs(bench: &Bench) -> Result<(), Need> {
 
     let options = OpenOptions::new(scratch.join("graph"), scratch.join("run-of-ours"));
     let ours = Store::open_with("overlay", &options.with_options([OPTION.parse().unwrap()]));
-    let shared = Shared { theirs, ours, scratch };
+    let shared = Shared { driver: "overlay", theirs, ours, scratch };
     let mut upper = File::open(upper).unwrap();
     done(shared.ours.graph.apply(&id("ours"), &mut upper, &LayerApplyOptions::default()));
     shared.agree_on("edited", Some("upper"));

@@ -20,7 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
             })
         };
         let mut cases = vec![case("layers", layers), case("trees", trees)];
-        if driver == "overlay" {
+        if driver != "vfs" {
             // In the vfs driver's layout a parent is known to who made the layers alone.
             cases.extend([case("parents", parents), case("changes", changes)]);
             cases.extend([case("sizes", sizes), case("diff", diff)]);
@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
 fn shared(driver: &'static str, bench: &Bench) -> Result<Shared, Need> {
     Unpacker::ContainersStorage(driver).is_here()?;
     let archives = bench.archives(&PARENTS)?;
-    Ok(Shared::new(driver, bench.stage.scratch()?, |theirs| {
+    Ok(Shared::new(driver, bench.stage.scratch_for(driver)?, |theirs| {
         let mut parent = None;
         for (layer, archive) in archives {
             theirs.fill(layer, parent, &archive);

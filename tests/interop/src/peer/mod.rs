@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// A command whose messages are the same in every locale.
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(name);
     command.env("LC_ALL", "C");
     command
@@ -32,7 +32,7 @@ fn aside(name: &str, dir: &Path, more: &[&str]) -> Command {
 }
 
 /// Runs a command that has to succeed.
-fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let words: Vec<&OsStr> = command.get_args().collect();
     let errors = String::from_utf8_lossy(&output.stderr);
