@@ -84,10 +84,10 @@ fn destroy_children(root: &RootDir, depth: usize) -> Result<bool> {
             Err(errno) => return Err(failed("find subvolume")(errno)),
         };
         // Should somebody who still has the tree open put a link in the way, it leads to another place of the same tree.
-        let place = root.locate(&path)?;
-        let full = root.path().join(&path);
-        if let Some(inner) = open(place.dir.as_fd(), &place.name, &full)? {
-            destroy(place.dir.as_fd(), &place.name, &inner, depth)?;
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let above = root.subdir(above)?;
+        if let Some(inner) = open(above.as_fd(), name, &root.path().join(&path))? {
+            destroy(above.as_fd(), name, &inner, depth)?;
         }
     }
     Ok(complete)

@@ -187,3 +187,31 @@ mod ioctl {
     nix::ioctl_read!(limit, 0x94, 43, RawLimit);
     nix::ioctl_none!(wait, 0x94, 46);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir;
+
+    #[test]
+    fn laid_out_as_the_kernel_has_it() {
+        assert_eq!((size_of::<RawControl>(), size_of::<RawGroup>(), size_of::<RawLimit>()), (16, 16, 48));
+    }
+
+    #[test]
+    fn elsewhere_there_are_none() {
+        let dir = test_dir::on_tmpfs();
+        let open = test_dir::open(dir.path());
+        assert_eq!(is_enabled(&open), Err(Errno::ENOTTY));
+        assert_eq!(enable(&open, Counting::Shared), Err(Errno::ENOTTY));
+        assert_eq!(wait_for_rescan(&open), Err(Errno::ENOTTY));
+        assert_eq!(delete(&open, 256), Err(Errno::ENOTTY));
+        assert_eq!(counting(&open), None);
+    }
+
+    #[test]
+    fn identities_as_text() {
+        let id = std::array::from_fn(|index| 0x11 * u8::try_from(index).unwrap());
+        assert_eq!(uuid_text(id), "00112233-4455-6677-8899-aabbccddeeff");
+    }
+}

@@ -368,3 +368,43 @@ mod ioctl {
     nix::ioctl_readwrite!(child_path, 0x94, 62, RawPath);
     nix::ioctl_write_ptr!(destroy, 0x94, 63, NameArguments);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::test_dir;
+
+    #[test]
+    fn laid_out_as_the_kernel_has_it() {
+        assert_eq!((size_of::<NameArguments>(), offset_of!(NameArguments, name)), (4096, 56));
+        assert_eq!(size_of::<FirstNameArguments>(), 4096);
+        assert_eq!((size_of::<RawInfo>(), offset_of!(RawInfo, uuid)), (504, 296));
+        assert_eq!((offset_of!(RawInfo, created_at), offset_of!(RawInfo, times)), (352, 376));
+        assert_eq!((size_of::<RawChildren>(), offset_of!(RawChildren, count)), (4096, 4088));
+        assert_eq!((size_of::<RawPath>(), offset_of!(RawPath, path)), (4096, 272));
+    }
+
+    #[test]
+    fn names_fit_or_are_refused() {
+        let arguments = NameArguments::new("layer").unwrap();
+        assert_eq!(text(&arguments.name), "layer");
+        assert_eq!(NameArguments::new(&*"n".repeat(4040)).err(), Some(Errno::ENAMETOOLONG));
+        assert_eq!(NameArguments::new("a\0b").err(), Some(Errno::EINVAL));
+    }
+
+    #[test]
+    fn elsewhere_there_are_none() {
+        let dir = test_dir::on_tmpfs();
+        let open = test_dir::open(dir.path());
+        assert_eq!(is_subvolume(&open), Ok(false));
+        assert_eq!(create(&open, "name"), Err(Errno::ENOTTY));
+        assert_eq!(snapshot(&open, "name", &open, SubvolumeFlags::empty()), Err(Errno::ENOTTY));
+        assert_eq!(destroy(&open, "name"), Err(Errno::ENOTTY));
+        assert_eq!(flags(&open), Err(Errno::ENOTTY));
+        assert_eq!(info(&open), Err(Errno::ENOTTY));
+        assert_eq!(children(&open), Err(Errno::ENOTTY));
+        assert_eq!(child_path(&open, Child { id: 1, directory: 1 }), Err(Errno::ENOTTY));
+    }
+}

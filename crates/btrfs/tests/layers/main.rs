@@ -1,0 +1,8 @@
+//! Layers as subvolumes, each test on a btrfs of its own.
+
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test fails by panicking")]
+
+mod home;
+mod nested;
+mod readers;
+mod volume;
