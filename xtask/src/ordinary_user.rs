@@ -12,8 +12,9 @@ use crate::Result;
 use crate::command::{cargo, output};
 
 /// Crates whose tests need no other program of the build.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "graphdriver-archive",
+    "graphdriver-btrfs",
     "graphdriver-conformance",
     "graphdriver-core",
     "graphdriver-overlay",

@@ -33,7 +33,7 @@ const PACKAGES: [(&str, &str); 20] = [
 ];
 
 /// Every set of features that must build without a warning, alone and together.
-const FEATURE_SETS: [&str; 4] = ["", "overlay", "vfs", "full"];
+const FEATURE_SETS: [&str; 5] = ["", "overlay", "btrfs", "vfs", "full"];
 
 /// Which tests run.
 #[derive(Debug, clap::Args)]

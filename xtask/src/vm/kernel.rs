@@ -28,6 +28,7 @@ const STOCK: [Stock; 2] = [
             "needs another kernel: mounts through id maps on tmpfs",
             "needs another kernel: mounts through id maps on here",
             "needs another kernel: data-only lowers of overlay",
+            "needs another kernel: simple quotas of btrfs",
         ],
     },
     Stock { name: "debian-6.12", codename: "trixie", lacks: &[] },

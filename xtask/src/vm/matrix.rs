@@ -83,6 +83,8 @@ const ROWS: &[Row] = &[
     Row { arguments: &["--driver=overlay-metacopy", "--fs=xfs"], ..ROW },
     // Contents in data-only lowers, guarded by fs-verity, which every btrfs has.
     Row { arguments: &["--driver=overlay-composefs", "--fs=btrfs"], kernels: NEWER, ..ROW },
+    // Subvolumes, their quotas of both kinds.
+    Row { arguments: &["--driver=btrfs"], ..ROW },
 ];
 
 /// Every run, of all kernels or of one.
