@@ -80,3 +80,24 @@ fn a_failed_first_use_is_not_counted() {
     assert_eq!(failed.unwrap_err().kind(), ErrorKind::LayerUnknown);
     assert!(!is_used(&counter, &id));
 }
+
+#[test]
+fn what_prepares_each_reference_runs_with_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let counter = RefCounter::without_mounts(dir.path().to_owned()).unwrap();
+    let id: LayerId = "layer".parse().unwrap();
+    let mut prepared = 0;
+    for persistent in [false, false, true] {
+        let prepare = || {
+            prepared += 1;
+            Ok(())
+        };
+        counter.acquire_each(&id, persistent, prepare).unwrap();
+    }
+    assert_eq!(prepared, 3);
+    let refused = || Err(graphdriver_core::Error::layer_unknown("mount", &id));
+    counter.acquire_each(&id, false, refused).unwrap_err();
+    assert!(!release(&counter, &id).unwrap() && !release(&counter, &id).unwrap());
+    assert!(release(&counter, &id).unwrap(), "the one that failed is not counted");
+    assert!(!is_used(&counter, &id));
+}

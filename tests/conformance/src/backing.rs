@@ -174,7 +174,8 @@ const IMAGE_BYTES: u64 = 1 << 30;
 /// About as small as one can be, on the directory `root`.
 pub fn mount_small_btrfs(root: &Path) -> Result<(), Need> {
     let image = make_image("mkfs.btrfs", &["-q", "-f", "--mixed"], 48 << 20)?;
-    run("mount", &mut mount_command(root, "btrfs", "loop", image.path()))
+    // What is deleted is given back with commits.
+    run("mount", &mut mount_command(root, "btrfs", "loop,commit=1", image.path()))
 }
 
 fn mount_image(root: &Path, file_system: &str, mkfs: &'static str, options: &[&str]) -> Result<(), Need> {
