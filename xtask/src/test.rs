@@ -9,7 +9,7 @@ use crate::command::{cargo, check, line, output, repository, target_dir};
 use crate::{Result, ordinary_user, tidy, vm};
 
 /// Debian packages that the tests need, and a file of each by which it is known to be there.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("acl", "/usr/bin/setfacl"),
     ("attr", "/usr/bin/setfattr"),
     ("btrfs-progs", "/usr/sbin/mkfs.btrfs"),
@@ -20,7 +20,9 @@ const PACKAGES: [(&str, &str); 20] = [
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
     ("fuse-overlayfs", "/usr/bin/fuse-overlayfs"),
     ("fuse3", "/usr/bin/fusermount3"),
+    ("libbtrfsutil-dev", "/usr/include/btrfsutil.h"),
     ("libcap2-bin", "/usr/sbin/setcap"),
+    ("libclang-dev", "/usr/share/doc/libclang-dev"),
     ("mount", "/usr/bin/mount"),
     ("openssl", "/usr/bin/openssl"),
     ("podman", "/usr/bin/podman"),
@@ -33,7 +35,7 @@ const PACKAGES: [(&str, &str); 20] = [
 ];
 
 /// Every set of features that must build without a warning, alone and together.
-const FEATURE_SETS: [&str; 5] = ["", "overlay", "btrfs", "vfs", "full"];
+const FEATURE_SETS: [&str; 6] = ["", "overlay", "btrfs", "btrfs,libbtrfsutil", "vfs", "full"];
 
 /// Which tests run.
 #[derive(Debug, clap::Args)]

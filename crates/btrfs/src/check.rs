@@ -5,7 +5,7 @@ use graphdriver_core::{Error, Problem, Remedy, Result};
 use nix::errno::Errno;
 
 use crate::home::Home;
-use crate::subvolume::info_of_root;
+use crate::subvolume::identity;
 
 /// See [`Driver::check`](graphdriver_core::Driver::check). A repair is what opening the home and cleaning it up do: nothing else can be mended without loss.
 pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
@@ -15,7 +15,7 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for id in home.list()? {
         let path = home.layer(&id);
-        let info = RootDir::open(&path).map_err(Error::from).and_then(|root| info_of_root(&root));
+        let info = RootDir::open(&path).map_err(Error::from).and_then(|root| identity(&root));
         let is_subvolume = match info {
             // Removed meanwhile.
             Err(error) if error.errno() == Some(Errno::ENOENT) => continue,

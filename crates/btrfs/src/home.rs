@@ -9,7 +9,7 @@ use graphdriver_core::trees::{list_ids, make_dirs};
 use graphdriver_core::{
     DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
 };
-use graphdriver_sys::btrfs::subvolume::{self, SubvolumeInfo, Uuid};
+use graphdriver_sys::btrfs::subvolume::{self, Uuid};
 use graphdriver_sys::capability::{Capability, has_effective};
 use nix::errno::Errno;
 
@@ -17,7 +17,7 @@ use crate::destroy::remove_tree;
 use crate::get;
 use crate::options::BtrfsOptions;
 use crate::quotas::Quotas;
-use crate::subvolume::info_of_root;
+use crate::subvolume::{Identity, identity};
 
 /// In the run home: who uses which layer.
 const REFERENCES: &str = ".references";
@@ -139,7 +139,7 @@ impl Home {
     /// # Errors
     /// `LayerUnknown`; `Io`.
     pub(crate) fn parent(&self, operation: &'static str, id: &LayerId) -> Result<Option<LayerId>> {
-        let info = match info_of_root(&self.open_layer(operation, id)?) {
+        let info = match identity(&self.open_layer(operation, id)?) {
             // Removed meanwhile.
             Err(error) if error.errno() == Some(Errno::ENOENT) => {
                 return Err(Error::layer_unknown(operation, id));
@@ -191,14 +191,14 @@ impl Home {
     }
 
     /// The first layer whose subvolume is as wanted.
-    fn find(&self, is_wanted: impl Fn(&SubvolumeInfo) -> bool) -> Result<Option<LayerId>> {
+    fn find(&self, is_wanted: impl Fn(&Identity) -> bool) -> Result<Option<LayerId>> {
         for id in self.list()? {
             let root = match RootDir::open(self.layer(&id)) {
                 // Removed meanwhile.
                 Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
                 root => root?,
             };
-            let info = match info_of_root(&root) {
+            let info = match identity(&root) {
                 Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
                 info => info?,
             };
@@ -218,6 +218,7 @@ fn require_btrfs(dir: &Path) -> Result<()> {
     }
     let root = RootDir::open(dir)?;
     match subvolume::info(&root) {
+        Err(Errno::ENOTTY) if cfg!(feature = "libbtrfsutil") => Ok(()),
         Err(Errno::ENOTTY) => Err(Error::new(ErrorKind::NotSupported, "open home")
             .path(dir)
             .detail("this kernel does not tell what a subvolume is a snapshot of; Linux 4.18 does")),

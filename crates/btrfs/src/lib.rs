@@ -12,6 +12,8 @@ mod driver;
 mod fill;
 mod get;
 mod home;
+#[cfg(feature = "libbtrfsutil")]
+mod library;
 mod options;
 mod quotas;
 mod reference;

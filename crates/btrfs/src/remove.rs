@@ -4,7 +4,7 @@ use graphdriver_core::{DeferredRemoval, Error, ErrorKind, LayerId, Result};
 
 use crate::get::unmount_for_readers;
 use crate::home::Home;
-use crate::subvolume::info_of_root;
+use crate::subvolume::identity;
 
 /// Takes the layer out of sight.
 ///
@@ -29,7 +29,7 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
 }
 
 fn child_of(home: &Home, id: &LayerId) -> Result<Option<LayerId>> {
-    match info_of_root(&home.open_layer("remove", id)?)? {
+    match identity(&home.open_layer("remove", id)?)? {
         Some(info) => home.child_of(info.uuid),
         None => Ok(None),
     }

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use graphdriver_archive::RootDir;
 use graphdriver_core::{Error, Result};
-use graphdriver_sys::btrfs::subvolume::{self, SubvolumeFlags, SubvolumeInfo};
+use graphdriver_sys::btrfs::subvolume::{self, SubvolumeFlags, SubvolumeInfo, Uuid};
+
+#[cfg(feature = "libbtrfsutil")]
+use crate::library;
 
 /// Makes an empty subvolume in `dir`.
 ///
@@ -33,15 +36,33 @@ pub(crate) fn snapshot(
     Ok(dir.subdir(Path::new(name))?)
 }
 
-/// What the file system knows of the subvolume `root`; nothing, where that is a directory that somebody put there.
+/// Which subvolume `root` is, and of which it is a snapshot; nothing, where that is a directory that somebody put there.
 ///
 /// # Errors
 /// `Io` (`ENOENT` for a subvolume that was destroyed meanwhile).
-pub(crate) fn info_of_root(root: &RootDir) -> Result<Option<SubvolumeInfo>> {
+pub(crate) fn identity(root: &RootDir) -> Result<Option<Identity>> {
     let failed = |call| move |errno| Error::syscall(call, root.path(), errno);
     // Of a directory, this would tell about the subvolume that it is in.
     if !subvolume::is_subvolume(root).map_err(failed("fstatfs"))? {
         return Ok(None);
     }
-    subvolume::info(root).map(Some).map_err(failed("look at subvolume"))
+    match subvolume::info(root) {
+        #[cfg(feature = "libbtrfsutil")]
+        Err(nix::errno::Errno::ENOTTY) => library::identity(root).map(Some),
+        info => info.map(|info| Some(info.into())).map_err(failed("look at subvolume")),
+    }
+}
+
+/// By what a subvolume is told from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uuid: Uuid,
+    /// That of the subvolume that it is a snapshot of.
+    pub(crate) parent: Option<Uuid>,
+}
+
+impl From<SubvolumeInfo> for Identity {
+    fn from(info: SubvolumeInfo) -> Self {
+        Self { uuid: info.uuid, parent: info.parent }
+    }
 }

@@ -9,6 +9,7 @@
 //! | `overlay` (default) | directories that the kernel's overlay file system stacks |
 //! | `vfs` (default) | a copy of the parent for each layer; works everywhere |
 //! | `full` | all of them |
+//! | `libbtrfsutil` | btrfs, with help of the C library of that name before Linux 4.18 |
 //!
 //! [`registry`] has the drivers; [`Registry::select`] opens the one whose layers are there already, or the best that works here; what comes out is
 //! a [`Graph`], on which everything is done.
