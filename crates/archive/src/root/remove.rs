@@ -9,6 +9,7 @@ use std::path::Path;
 
 use graphdriver_sys::FileType;
 use graphdriver_sys::dents::{Buffer, Dents};
+use graphdriver_sys::mount_point::mount_id;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat};
@@ -142,7 +143,10 @@ fn open_same_mount(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
         // Before Linux 5.6, or where a seccomp filter refuses the call: the mount is told by its device, so a bind mount of the same file system is not noticed.
         Err(Errno::ENOSYS | Errno::EPERM) => {
             let child = openat(dir, name, flags, Mode::empty())?;
-            if fstat(&child)?.st_dev == fstat(dir)?.st_dev { Ok(child) } else { Err(Errno::EXDEV) }
+            // A subvolume of btrfs has a device number of its own, and is not mounted for that.
+            let same_device = fstat(&child)?.st_dev == fstat(dir)?.st_dev;
+            let same_mount = || Some(mount_id(&child).ok()? == mount_id(dir).ok()?);
+            if same_device || same_mount() == Some(true) { Ok(child) } else { Err(Errno::EXDEV) }
         }
         result => result,
     }
