@@ -23,7 +23,7 @@
 //! | [`dedupe_range`](mod@dedupe_range) | the FIDEDUPERANGE ioctl |
 //! | [`extents`](mod@extents) | the FIEMAP ioctl |
 //! | [`loop_device`] | files as block devices |
-//! | [`btrfs`] | subvolumes and quota groups of btrfs |
+//! | [`btrfs`] | subvolumes, quota groups and trees of btrfs |
 //! | [`verity`] | fs-verity: the ENABLE_VERITY and MEASURE_VERITY ioctls |
 //! | [`file_attributes`] | flags and project of an inode: the FSGETXATTR and FSSETXATTR ioctls |
 //! | [`project_quota`] | quotactl and quotactl_fd, for projects |

@@ -1,4 +1,4 @@
-//! btrfs: subvolumes and what they may hold.
+//! btrfs: subvolumes, what they may hold, and the trees that everything is kept in.
 //!
 //! See [btrfs-ioctl(5)](https://btrfs.readthedocs.io/en/latest/btrfs-ioctl.html) and the kernel's `linux/btrfs.h`.
 //!
@@ -8,8 +8,12 @@
 //! |---|---|
 //! | [`subvolume`] | create, snapshot, destroy, flags, identity, the subvolumes inside |
 //! | [`qgroup`] | quotas on, limits, waiting for the counters |
+//! | [`search`] | reading trees, by key and by age; committing |
+//! | [`item`] | what is in the items of a tree (no ioctl) |
 
+pub mod item;
 pub mod qgroup;
+pub mod search;
 pub mod subvolume;
 
 use std::os::fd::{AsFd, AsRawFd};
