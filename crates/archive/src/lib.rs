@@ -30,7 +30,10 @@ mod xattrs;
 
 pub use apply::{Applied, ApplyOptions, ArchiveDigest, WhiteoutMode, apply, apply_recorded};
 pub use change::{Change, ChangeKind};
-pub use changes::{CompareOptions, ContentCheck, changes, changes_size, layer_changes, layer_size};
+pub use changes::{
+    CompareOptions, ContentCheck, SuspectPlace, Suspects, changes, changes_among, changes_size,
+    layer_changes, layer_size,
+};
 pub use chown::{chown_root, chown_tree};
 pub use copy::{CopyMethod, CopyOptions, copy_tree};
 pub use dedup::{DedupHash, dedup};

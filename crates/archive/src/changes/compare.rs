@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
+use super::blocks;
 use super::options::{CompareOptions, ContentCheck};
 use crate::error::{Error, Result};
 use crate::id_map::{IdMaps, Owner};
@@ -43,7 +44,7 @@ impl<'a> Comparison<'a> {
     pub(super) fn new(options: &'a CompareOptions) -> Self {
         let copied_before = match options.content {
             ContentCheck::CopiedAt(moment) => moment.checked_sub(CLOCK_STEP).map(seconds_and_nanoseconds),
-            ContentCheck::Metadata | ContentCheck::Content => None,
+            ContentCheck::Metadata | ContentCheck::Content | ContentCheck::Blocks => None,
         };
         Self { options, copied_before, blocks: [Vec::new(), Vec::new()] }
     }
@@ -111,6 +112,11 @@ impl<'a> Comparison<'a> {
             open_file_at(side.dir, side.name).map(File::from).map_err(|errno| failed("openat", side, errno))
         };
         let (mut new_file, mut old_file) = (open(new)?, open(old)?);
+        if self.options.content == ContentCheck::Blocks
+            && blocks::are_same(&new_file, &old_file, u64::try_from(new.stat.st_size).unwrap_or(0))
+        {
+            return Ok(false);
+        }
         let [new_block, old_block] = &mut self.blocks;
         new_block.resize(BLOCK_BYTES, 0);
         old_block.resize(BLOCK_BYTES, 0);

@@ -38,6 +38,11 @@ impl LinkedNames {
         self.same.extend(other.same);
     }
 
+    /// The inode numbers of changed files of several names on the device.
+    pub(super) fn changed_on(&self, device: dev_t) -> Vec<ino_t> {
+        self.changed.iter().filter(|(dev, _)| *dev == device).map(|(_, ino)| *ino).collect()
+    }
+
     /// The unchanged names of files that have a changed name too, as modified: without them in it, an archive could not say that both are one file.
     pub(super) fn brought_along(self) -> impl Iterator<Item = Change> {
         let Self { changed, same } = self;

@@ -1,14 +1,18 @@
 //! Finding what differs between a layer and what lies below it.
 
+mod blocks;
 mod compare;
 mod layered;
+mod level;
 mod linked;
 mod options;
 mod parents;
 mod size;
+mod suspects;
 mod trees;
 
 pub use layered::{layer_changes, layer_size};
 pub use options::{CompareOptions, ContentCheck};
 pub use size::changes_size;
-pub use trees::changes;
+pub use suspects::{SuspectPlace, Suspects};
+pub use trees::{changes, changes_among};

@@ -15,6 +15,9 @@ pub enum ContentCheck {
     CopiedAt(SystemTime),
     /// When their contents are equal. Reads both files.
     Content,
+    /// When their contents are equal, which they are without reading where the file system says that both are the same blocks (`FIEMAP`). For two trees
+    /// on one file system, whose device numbers may differ all the same, as those of btrfs subvolumes do.
+    Blocks,
 }
 
 /// How `changes` compares.

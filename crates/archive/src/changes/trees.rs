@@ -1,20 +1,24 @@
 //! What differs between two trees.
 
 use std::ffi::{CStr, OsString};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use graphdriver_sys::FileType;
 use graphdriver_sys::dents::Buffer;
 use nix::errno::Errno;
-use nix::sys::stat::FileStat;
+use nix::libc::dev_t;
+use nix::sys::stat::{FileStat, fstat};
 
 use super::compare::{Comparison, Side};
+use super::level::{Level, Next};
 use super::linked::LinkedNames;
 use super::options::CompareOptions;
 use super::parents::sort_with_parents;
+use super::suspects::{SuspectPlace, Suspects};
 use crate::change::{Change, ChangeKind};
 use crate::error::{Error, Result};
 use crate::root::RootDir;
@@ -38,11 +42,63 @@ use crate::walk::{Crew, DirStack, Listing, as_path, lstat_at, open_dir_at, push_
 /// The kind of the failed system call, with the path inside the tree.
 #[doc(alias = "ChangesDirs")]
 pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -> Result<Vec<Change>> {
-    let open =
-        |root: &RootDir| open_dir_at(root, ".").map_err(|errno| Error::syscall("openat", root.path(), errno));
-    let first = Pair { path: Vec::new(), new: open(new)?, old: old.map(open).transpose()? };
+    let first = Pair { path: Vec::new(), new: open(new)?, old: old.map(open).transpose()?, suspect: None };
+    let (mut all, linked) = compare(first, &Trees { suspects: None, old: old.is_some(), options })?;
+    all.extend(linked.brought_along());
+    Ok(sort_with_parents(all, |_| true))
+}
+
+/// What [`changes`] finds, for two trees of one origin of which it is known where they may differ; takes time for that only.
+///
+/// The trees come from one tree, as a snapshot and what it was made of do: files of the same inode number in both were the same file once. `suspects` are
+///
+/// - every file and directory of either tree that has changed since, by itself (what a directory holds does not count) or because it has got a name more or less;
+/// - every directory of either tree that holds another name than then, or one less, to be [listed](Suspects::list);
+/// - every place at which another tree begins in one of them, as a subvolume does.
+///
+/// A place that is suspect in vain costs time only. `other_names` is asked for all paths, from the root, of a file of `new` by its inode number, when that has several names and one of them changed.
+///
+/// # Errors
+/// As [`changes`]; `Io` when `other_names` fails.
+pub fn changes_among(
+    suspects: &Suspects,
+    new: &RootDir,
+    old: &RootDir,
+    options: &CompareOptions,
+    other_names: &dyn Fn(u64) -> io::Result<Vec<PathBuf>>,
+) -> Result<Vec<Change>> {
+    let (new_fd, old_fd) = (open(new)?, open(old)?);
+    let failed = |errno| Error::syscall("fstat", new.path(), errno);
+    let device = fstat(&new_fd).map_err(failed)?.st_dev;
+    let devices = [device, fstat(&old_fd).map_err(failed)?.st_dev];
+    let first = Pair { path: Vec::new(), new: new_fd, old: Some(old_fd), suspect: Some(suspects.root()) };
+    let (mut all, linked) =
+        compare(first, &Trees { suspects: Some((suspects, devices)), old: true, options })?;
+    for inode in linked.changed_on(device) {
+        let names = other_names(inode).map_err(|error| Error::io("find the names of a file", error))?;
+        all.extend(names.into_iter().map(|path| Change::new(Path::new("/").join(path), ChangeKind::Modify)));
+    }
+    all.extend(linked.brought_along());
+    Ok(sort_with_parents(all, |_| true))
+}
+
+fn open(root: &RootDir) -> Result<OwnedFd> {
+    open_dir_at(root, ".").map_err(|errno| Error::syscall("openat", root.path(), errno))
+}
+
+/// What is known of the trees before they are walked.
+struct Trees<'a> {
+    /// Where they may differ, and the devices of their roots.
+    suspects: Option<(&'a Suspects, [dev_t; 2])>,
+    /// Whether there is an older one.
+    old: bool,
+    options: &'a CompareOptions,
+}
+
+/// Walks both, and gives what differs and the names of files that have several.
+fn compare(first: Pair, trees: &Trees<'_>) -> Result<(Vec<Change>, LinkedNames)> {
     let found = run_crew(first, |crew, pairs| {
-        let mut walk = Walk::new(crew, options, old.is_some());
+        let mut walk = Walk::new(crew, trees);
         for pair in pairs {
             walk.pair(pair)?;
         }
@@ -54,8 +110,7 @@ pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -
         all.extend(changes);
         linked.extend(names);
     }
-    all.extend(linked.brought_along());
-    Ok(sort_with_parents(all, |_| true))
+    Ok((all, linked))
 }
 
 /// Two directories to be compared with all that is in them.
@@ -63,18 +118,19 @@ struct Pair {
     path: Vec<u8>,
     new: OwnedFd,
     old: Option<OwnedFd>,
+    /// `None` when all that is in them is to be compared.
+    suspect: Option<SuspectPlace>,
 }
 
 /// One thread's part of the comparison.
 struct Walk<'a> {
     crew: &'a Crew<Pair>,
+    trees: &'a Trees<'a>,
     comparison: Comparison<'a>,
     buffer: Buffer,
     /// Of the current directory, relative to the root.
     path: Vec<u8>,
     levels: Vec<Level>,
-    /// Whether there is an older tree, so that not everything is listed anyway.
-    compares: bool,
     linked: LinkedNames,
     found: Vec<Change>,
 }
@@ -85,54 +141,15 @@ struct Dirs {
     old: Option<DirStack>,
 }
 
-/// A directory whose entries are being compared.
-struct Level {
-    new: Rc<Listing>,
-    old: Rc<Listing>,
-    new_index: usize,
-    old_index: usize,
-    /// Whether both sides have this directory.
-    paired: bool,
-    /// Length of the path of the directory above.
-    above_bytes: usize,
-}
-
-/// The next name of the two listings merged: its place in the newer one, or in the older for what only that has.
-enum Next {
-    Both(usize),
-    Added(usize),
-    Deleted(usize),
-}
-
-impl Level {
-    fn next(&mut self) -> Option<Next> {
-        let names = (self.new.name(self.new_index), self.old.name(self.old_index));
-        let order = match names {
-            (None, None) => return None,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(new), Some(old)) => new.cmp(old),
-        };
-        let at = (self.new_index, self.old_index);
-        self.new_index += usize::from(order.is_le());
-        self.old_index += usize::from(order.is_ge());
-        Some(match order {
-            std::cmp::Ordering::Equal => Next::Both(at.0),
-            std::cmp::Ordering::Less => Next::Added(at.0),
-            std::cmp::Ordering::Greater => Next::Deleted(at.1),
-        })
-    }
-}
-
 impl<'a> Walk<'a> {
-    fn new(crew: &'a Crew<Pair>, options: &'a CompareOptions, compares: bool) -> Self {
+    fn new(crew: &'a Crew<Pair>, trees: &'a Trees<'a>) -> Self {
         Self {
             crew,
-            comparison: Comparison::new(options),
+            trees,
+            comparison: Comparison::new(trees.options),
             buffer: Buffer::new(),
             path: Vec::new(),
             levels: Vec::new(),
-            compares,
             linked: LinkedNames::default(),
             found: Vec::new(),
         }
@@ -142,33 +159,61 @@ impl<'a> Walk<'a> {
         let paired = pair.old.is_some();
         let mut dirs = Dirs { new: DirStack::new(pair.new), old: pair.old.map(DirStack::new) };
         self.path = pair.path;
-        self.enter(&dirs, paired, self.path.len())?;
+        self.enter(&dirs, paired, pair.suspect, self.path.len())?;
         while let Some(level) = self.levels.last_mut() {
-            let (new, old) = (Rc::clone(&level.new), Rc::clone(&level.old));
+            let (new, old, suspect) = (Rc::clone(&level.new), Rc::clone(&level.old), level.suspect);
             match level.next() {
                 None => self.leave(&mut dirs)?,
                 Some(Next::Deleted(index)) => self.record(old.name(index), ChangeKind::Delete),
                 Some(Next::Added(index)) => {
-                    self.record(new.name(index), ChangeKind::Add);
-                    self.added(&mut dirs, &new, index)?;
+                    self.added(&mut dirs, new.name(index).unwrap_or_default(), new.file_type(index))?;
                 }
-                Some(Next::Both(index)) => self.both(&mut dirs, new.name(index).unwrap_or_default())?,
+                Some(Next::Both { new: index, old: old_index }) => {
+                    let name = new.name(index).unwrap_or_default();
+                    let below = self.suspect_below(suspect, name);
+                    let is_known = below.is_none() && new.ino(index) == old.ino(old_index);
+                    if suspect.is_none() || !is_known {
+                        self.both(&mut dirs, name, below)?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
     /// Reads the directories that `dirs` stands in.
-    fn enter(&mut self, dirs: &Dirs, paired: bool, above_bytes: usize) -> Result<()> {
+    fn enter(
+        &mut self,
+        dirs: &Dirs,
+        paired: bool,
+        suspect: Option<SuspectPlace>,
+        above_bytes: usize,
+    ) -> Result<()> {
+        let (new, old) = match (suspect, self.trees.suspects) {
+            (Some(place), Some((suspects, _))) if !suspects.is_listed(place) => {
+                let names = Rc::new(Listing::of(suspects.names(place)));
+                (Rc::clone(&names), names)
+            }
+            _ => self.list(dirs, paired)?,
+        };
+        self.levels.push(Level { new, old, new_index: 0, old_index: 0, paired, suspect, above_bytes });
+        Ok(())
+    }
+
+    fn list(&mut self, dirs: &Dirs, paired: bool) -> Result<(Rc<Listing>, Rc<Listing>)> {
         let failed = |errno| Error::syscall("getdents64", as_path(&self.path), errno);
         let new = Listing::read(dirs.new.current(), &mut self.buffer).map_err(failed)?;
         let old = match &dirs.old {
             Some(old) if paired => Listing::read(old.current(), &mut self.buffer).map_err(failed)?,
             _ => Listing::default(),
         };
-        let (new, old) = (Rc::new(new), Rc::new(old));
-        self.levels.push(Level { new, old, new_index: 0, old_index: 0, paired, above_bytes });
-        Ok(())
+        Ok((Rc::new(new), Rc::new(old)))
+    }
+
+    /// The place of `name` in a directory of which not everything is to be compared.
+    fn suspect_below(&self, suspect: Option<SuspectPlace>, name: &CStr) -> Option<SuspectPlace> {
+        let (suspects, _) = self.trees.suspects?;
+        suspects.below(suspect?, name)
     }
 
     fn leave(&mut self, dirs: &mut Dirs) -> Result<()> {
@@ -185,12 +230,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Goes into what was added, if it is a directory.
-    fn added(&mut self, dirs: &mut Dirs, listing: &Listing, index: usize) -> Result<()> {
-        let name = listing.name(index).unwrap_or_default();
-        if may_be_dir(dirs, name, listing.file_type(index)) {
-            self.descend(dirs, name, false)?;
-        } else if self.compares
+    /// Records what was added, and goes into it if it is a directory.
+    fn added(&mut self, dirs: &mut Dirs, name: &CStr, file_type: FileType) -> Result<()> {
+        self.record(Some(name), ChangeKind::Add);
+        if may_be_dir(dirs, name, file_type) {
+            self.descend(dirs, name, false, None)?;
+        } else if self.trees.old
             && let Some(stat) = self.stat(dirs.new.current(), name)?
         {
             self.linked.note(&stat, true, PathBuf::new);
@@ -198,14 +243,19 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Compares what both sides have.
-    fn both(&mut self, dirs: &mut Dirs, name: &CStr) -> Result<()> {
+    /// Compares what both sides have; without listings, what one of them may have.
+    fn both(&mut self, dirs: &mut Dirs, name: &CStr, suspect: Option<SuspectPlace>) -> Result<()> {
         let Some(old_dirs) = &dirs.old else { return Ok(()) };
         let (new_dir, old_dir) = (dirs.new.current(), old_dirs.current());
         let (new, old) = (self.stat(new_dir, name)?, self.stat(old_dir, name)?);
-        let (Some(new), Some(old)) = (new, old) else {
-            self.record(Some(name), if new.is_none() { ChangeKind::Delete } else { ChangeKind::Add });
-            return Ok(());
+        let (new, old) = match (new, old) {
+            (Some(new), Some(old)) => (new, old),
+            (Some(_), None) => return self.added(dirs, name, FileType::Unknown),
+            (None, Some(_)) => {
+                self.record(Some(name), ChangeKind::Delete);
+                return Ok(());
+            }
+            (None, None) => return Ok(()),
         };
         let sides = (Side { dir: new_dir, name, stat: &new }, Side { dir: old_dir, name, stat: &old });
         match self.comparison.differ(sides.0, sides.1) {
@@ -219,9 +269,16 @@ impl<'a> Walk<'a> {
             Err(error) => return Err(error.path(self.below(name))),
         }
         if FileType::from_mode(new.st_mode).is_dir() {
-            self.descend(dirs, name, FileType::from_mode(old.st_mode).is_dir())?;
+            let suspect = suspect.filter(|_| self.are_one_origin(&new, &old));
+            self.descend(dirs, name, FileType::from_mode(old.st_mode).is_dir(), suspect)?;
         }
         Ok(())
+    }
+
+    /// Whether both were the same directory once, and not the root of another tree.
+    fn are_one_origin(&self, new: &FileStat, old: &FileStat) -> bool {
+        let devices = self.trees.suspects.map(|(_, devices)| devices);
+        new.st_ino == old.st_ino && devices == Some([new.st_dev, old.st_dev])
     }
 
     fn stat(&self, dir: impl AsFd, name: &CStr) -> Result<Option<FileStat>> {
@@ -233,7 +290,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes into the directory `name`, or gives it to a thread that waits for work.
-    fn descend(&mut self, dirs: &mut Dirs, name: &CStr, paired: bool) -> Result<()> {
+    fn descend(
+        &mut self,
+        dirs: &mut Dirs,
+        name: &CStr,
+        paired: bool,
+        suspect: Option<SuspectPlace>,
+    ) -> Result<()> {
         if self.crew.stopped() {
             self.levels.clear();
             return Ok(());
@@ -246,7 +309,7 @@ impl<'a> Walk<'a> {
         if self.crew.wants_work() {
             let mut path = self.path.clone();
             push_name(&mut path, name);
-            self.crew.give(Pair { path, new, old });
+            self.crew.give(Pair { path, new, suspect: suspect.filter(|_| old.is_some()), old });
             return Ok(());
         }
         let (above_bytes, paired) = (self.path.len(), old.is_some());
@@ -256,7 +319,7 @@ impl<'a> Walk<'a> {
         if let (Some(dirs), Some(old)) = (&mut dirs.old, old) {
             dirs.push(old).map_err(failed)?;
         }
-        self.enter(dirs, paired, above_bytes)
+        self.enter(dirs, paired, suspect.filter(|_| paired), above_bytes)
     }
 
     /// Opens a directory; `None` when it is gone or is none any more.

@@ -19,6 +19,7 @@ struct Slot {
     start: usize,
     length: u16,
     file_type: FileType,
+    ino: u64,
 }
 
 impl Listing {
@@ -27,14 +28,25 @@ impl Listing {
         let mut listing = Self::default();
         let mut dents = Dents::new(dir, buffer);
         while let Some(entry) = dents.next_entry()? {
-            // NAME_MAX is 255 everywhere; d_reclen is 16 bits wide.
-            let length = u16::try_from(entry.name.count_bytes()).unwrap_or(u16::MAX);
-            listing.slots.push(Slot { start: listing.bytes.len(), length, file_type: entry.file_type });
-            listing.bytes.extend_from_slice(entry.name.to_bytes_with_nul());
+            listing.push(entry.name, entry.file_type, entry.ino);
         }
         let Self { bytes, slots } = &mut listing;
         slots.sort_unstable_by(|a, b| a.name(bytes).cmp(b.name(bytes)));
         Ok(listing)
+    }
+
+    /// These names, which are sorted, whatever a directory says of them.
+    pub(crate) fn of<'a>(names: impl Iterator<Item = &'a CStr>) -> Self {
+        let mut listing = Self::default();
+        names.for_each(|name| listing.push(name, FileType::Unknown, 0));
+        listing
+    }
+
+    fn push(&mut self, name: &CStr, file_type: FileType, ino: u64) {
+        // NAME_MAX is 255 everywhere; d_reclen is 16 bits wide.
+        let length = u16::try_from(name.count_bytes()).unwrap_or(u16::MAX);
+        self.slots.push(Slot { start: self.bytes.len(), length, file_type, ino });
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
     }
 
     /// How many there are.
@@ -56,6 +68,11 @@ impl Listing {
     /// The kind of file at `index`; `Unknown` where the file system does not keep it in directories.
     pub(crate) fn file_type(&self, index: usize) -> FileType {
         self.slots.get(index).map_or(FileType::Unknown, |slot| slot.file_type)
+    }
+
+    /// The inode number of the file at `index` as the directory has it.
+    pub(crate) fn ino(&self, index: usize) -> Option<u64> {
+        self.slots.get(index).map(|slot| slot.ino)
     }
 }
 

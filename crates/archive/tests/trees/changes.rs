@@ -1,10 +1,12 @@
 //! Two trees compared.
 
 use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use graphdriver_archive::{
-    Change, ChangeKind, CompareOptions, ContentCheck, IdMap, IdMaps, changes, changes_size,
+    Change, ChangeKind, CompareOptions, ContentCheck, IdMap, IdMaps, Suspects, changes, changes_among,
+    changes_size,
 };
 
 use crate::support::{Tree, now_is_past, printed};
@@ -257,4 +259,51 @@ fn size_counts_each_inode_once_and_deletions_not() {
     let kinds = |kind| ["/one", "/gone"].map(|path| Change::new(path, kind));
     assert_eq!(changes_size(&tree.root(), &kinds(ChangeKind::Delete)).unwrap(), 0);
     assert_eq!(changes_size(&tree.root(), &kinds(ChangeKind::Modify)).unwrap(), 3);
+}
+
+/// Trees of one origin, as far as that can be had anywhere: files that are the same inodes.
+#[test]
+fn only_suspects_are_compared() {
+    let (old, new) = (Tree::new(), Tree::new());
+    for name in ["kept", "replaced", "removed", "d/file"] {
+        old.file(name, "contents");
+    }
+    new.dir("d");
+    for name in ["kept", "d/file"] {
+        fs::hard_link(old.path(name), new.path(name)).unwrap();
+    }
+    new.file("replaced", "other contents").file("added", "");
+    let among = |suspects: &Suspects| {
+        let no_names = |_| Ok(Vec::new());
+        let found = changes_among(suspects, &new.root(), &old.root(), &CompareOptions::default(), &no_names);
+        printed(&found.unwrap())
+    };
+    let mut suspects = Suspects::new();
+    assert_eq!(among(&suspects), [""; 0]);
+    for name in ["removed", "added", "never-there"] {
+        suspects.add(suspects.root(), name.as_bytes());
+    }
+    assert_eq!(among(&suspects), ["A /added", "D /removed"]);
+    // What has another inode number is compared, whether it was suspect or not.
+    suspects.list(suspects.root());
+    let times_of_d =
+        |changes: Vec<String>| changes.into_iter().filter(|change| change != "C /d").collect::<Vec<_>>();
+    assert_eq!(times_of_d(among(&suspects)), ["A /added", "D /removed", "C /replaced"]);
+}
+
+#[test]
+fn other_names_of_a_changed_suspect_are_asked_for() {
+    let (old, new) = (Tree::new(), Tree::new());
+    old.file("file", "before");
+    new.file("file", "after").dir("far").link("far/name", "file");
+    let mut suspects = Suspects::new();
+    suspects.add(suspects.root(), b"file");
+    let inode = fs::metadata(new.path("file")).unwrap().ino();
+    let names = |asked| {
+        assert_eq!(asked, inode);
+        Ok(["file", "far/name"].map(Into::into).into())
+    };
+    let found =
+        changes_among(&suspects, &new.root(), &old.root(), &CompareOptions::default(), &names).unwrap();
+    assert_eq!(printed(&found), ["C /far", "C /far/name", "C /file"]);
 }
