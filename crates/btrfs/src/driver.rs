@@ -17,7 +17,7 @@ use graphdriver_core::{
 use crate::home::{self, Home};
 use crate::reference::Reference;
 use crate::staged::Staged;
-use crate::{check, dedup, fill, get, remove, status};
+use crate::{check, dedup, diff, fill, get, remove, status};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `btrfs`.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -155,16 +155,16 @@ impl Driver for Btrfs {
 }
 
 impl NativeDiff for Btrfs {
-    fn diff(&self, _id: &LayerId, _base: Option<&LayerId>, _id_maps: &IdMaps) -> Result<Option<LayerDiff>> {
-        Ok(None)
+    fn diff(&self, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<Option<LayerDiff>> {
+        diff::diff(&self.home, id, base, id_maps)
     }
 
-    fn changes(&self, _id: &LayerId, _base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
-        Ok(None)
+    fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
+        diff::changes(&self.home, id, base)
     }
 
-    fn diff_size(&self, _id: &LayerId, _base: Option<&LayerId>) -> Result<Option<u64>> {
-        Ok(None)
+    fn diff_size(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
+        diff::diff_size(&self.home, id, base)
     }
 
     fn apply(

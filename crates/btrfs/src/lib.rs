@@ -5,9 +5,11 @@
 //!
 //! The layout is that of containers/storage and Docker: `<home>/subvolumes/<layer>/`, and `<home>/quotas/<layer>` with the limit of a layer in bytes.
 
+mod changed;
 mod check;
 mod dedup;
 mod destroy;
+mod diff;
 mod driver;
 mod fill;
 mod get;

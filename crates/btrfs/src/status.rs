@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use graphdriver_core::{Capabilities, Feature, FsMagic, LayerId, Result};
 
+use crate::diff;
 use crate::home::Home;
 
 /// What the driver can do.
 pub(crate) fn capabilities(home: &Home) -> Capabilities {
     Capabilities {
+        native_diff: diff::unavailable(home).is_none(),
         native_apply: true,
         staged_apply: true,
         quota: home.quotas.unavailable().is_none(),
@@ -28,7 +30,11 @@ pub(crate) fn features(home: &Home) -> Vec<Feature> {
         None => Feature::on("quota"),
         Some(reason) => Feature::off("quota", reason.to_string()),
     };
-    vec![Feature::on("snapshots"), quota]
+    let native_diff = match diff::unavailable(home) {
+        None => Feature::on("native_diff"),
+        Some(reason) => Feature::off("native_diff", reason),
+    };
+    vec![Feature::on("snapshots"), native_diff, quota]
 }
 
 /// The options in force: given, or by default.

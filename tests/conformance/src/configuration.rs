@@ -94,7 +94,7 @@ const BTRFS: Configuration = Configuration {
     mounts_through_id_maps: false,
     needs: Privilege::Ordinary,
     user_xattrs: false,
-    finds_restored_times: false,
+    finds_restored_times: true,
     keeps_images: false,
     by_fuse: false,
     copy: CopyMethod::Auto,
@@ -180,6 +180,8 @@ impl Configuration {
         Self {
             name: "btrfs-userns",
             in_user_namespace: true,
+            // The trees may not be searched there.
+            finds_restored_times: false,
             runs_on: |backing| backing == Backing::Btrfs,
             ..BTRFS
         },

@@ -1,0 +1,74 @@
+//! What changed in a subvolume, told from the ages of its tree's blocks.
+//!
+//! btrfs never writes to a block that a snapshot shares: a change is written elsewhere, with the number of its transaction, and so are the blocks above it up to the root of the tree. Who
+//! looks for what a later transaction wrote than the one that made a snapshot is led to the blocks that differ, past everything that both still share. Every change of a file, of its
+//! names or of a directory's names writes the inode with the transaction's number in it. So the inodes with a later number, of both trees, are all that can
+//! differ; the names of a directory that is among them are compared in full, since what was removed has left no inode.
+
+mod lineage;
+mod tree;
+
+use std::io;
+use std::path::PathBuf;
+
+use graphdriver_archive::{self as archive, Change, CompareOptions, ContentCheck, RootDir, Suspects};
+use graphdriver_core::{Error, Result};
+use graphdriver_sys::btrfs::search::{self, Buffer, Key, ROOT_TREE, Range, Search};
+use graphdriver_sys::btrfs::subvolume::{self, SubvolumeInfo};
+use nix::errno::Errno;
+
+use self::tree::Tree;
+
+/// What differs in `new` from `old`; `None` when that cannot be found so, because one is not a snapshot of the other, nor both of a third, or because somebody put a directory in
+/// the place of a layer.
+///
+/// Everything that was written to the file system is written to disk first.
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `Io`.
+pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>>> {
+    let failed = |root: &RootDir, call| {
+        let path = root.path().to_owned();
+        move |errno| Error::syscall(call, path, errno)
+    };
+    let (Some(new_info), Some(old_info)) = (known_of(new)?, known_of(old)?) else {
+        return Ok(None);
+    };
+    // What a transaction holds back would not be found in the trees; nor would contents that are not written yet, when they did not change the file's time.
+    search::commit(new).map_err(failed(new, "sync"))?;
+    let infos = [new_info, old_info];
+    let Some(parted_at) = lineage::parted_at(new, &infos).map_err(failed(new, "search tree"))? else {
+        return Ok(None);
+    };
+    let [new_tree, old_tree] = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
+    let mut suspects = Suspects::new();
+    // What the transaction itself wrote is older than the snapshot: making one is the last that it does.
+    new_tree.suspect(parted_at + 1, &mut suspects).map_err(failed(new, "search tree"))?;
+    old_tree.suspect(parted_at + 1, &mut suspects).map_err(failed(old, "search tree"))?;
+    if suspects.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let options = CompareOptions { content: ContentCheck::Blocks, ..CompareOptions::default() };
+    let other_names = |inode: u64| -> io::Result<Vec<PathBuf>> { Ok(new_tree.paths(inode)?) };
+    Ok(Some(archive::changes_among(&suspects, new, old, &options, &other_names)?))
+}
+
+/// What the file system knows of a subvolume; nothing of a directory that somebody put there, and before Linux 4.18.
+fn known_of(root: &RootDir) -> Result<Option<SubvolumeInfo>> {
+    let failed = |call| move |errno| Error::syscall(call, root.path(), errno);
+    // Of a directory, this would tell about the subvolume that it is in.
+    if !subvolume::is_subvolume(root).map_err(failed("fstatfs"))? {
+        return Ok(None);
+    }
+    match subvolume::info(root) {
+        Err(Errno::ENOTTY) => Ok(None),
+        info => info.map(Some).map_err(failed("look at subvolume")),
+    }
+}
+
+/// Why [`changes`] cannot work here, if it cannot: trees may be searched with `CAP_SYS_ADMIN` in the initial user namespace only.
+pub(crate) fn unavailable(root: &RootDir) -> Option<Errno> {
+    let first = Key::first_of(0);
+    let nothing = Range { tree: ROOT_TREE, first, last: first, since: 0 };
+    Search::new(root, nothing, &mut Buffer::new()).next_item().err()
+}

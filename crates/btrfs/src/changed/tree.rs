@@ -1,0 +1,222 @@
+//! The tree of one subvolume: which inodes changed, and which paths they have.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use graphdriver_archive::{RootDir, SuspectPlace, Suspects};
+use graphdriver_sys::btrfs::item::{self, Inode};
+use graphdriver_sys::btrfs::search::{Buffer, Key, LAST_INODE, ROOT_TREE, Range, Search};
+use graphdriver_sys::btrfs::subvolume::ROOT_INODE;
+use nix::Result;
+use nix::errno::Errno;
+
+/// How deep a directory may lie. What the disk says is not trusted to have an end.
+const MAX_DEPTH: usize = 1 << 20;
+
+/// The files of a subvolume by their inode numbers.
+pub(super) struct Tree<'a> {
+    root: &'a RootDir,
+    id: u64,
+    /// Where directories are, as far as was asked: `None` for one that is gone.
+    directories: RefCell<HashMap<u64, Option<Name>>>,
+    /// For the many small searches.
+    buffer: RefCell<Buffer>,
+}
+
+/// A name of an inode.
+#[derive(Clone, Debug)]
+struct Name {
+    directory: u64,
+    name: Vec<u8>,
+}
+
+/// An inode that changed.
+struct Changed {
+    inode: u64,
+    is_dir: bool,
+    /// Fewer than `links` when not all were met on the way.
+    names: Vec<Name>,
+    links: u32,
+}
+
+/// How a directory is reached.
+struct Way {
+    /// Inode number of where it begins.
+    from: u64,
+    /// Inode numbers and names from there on, down to the directory.
+    steps: Vec<(u64, Vec<u8>)>,
+}
+
+impl<'a> Tree<'a> {
+    /// That of the subvolume `id`, whose root is open.
+    pub(super) fn new(root: &'a RootDir, id: u64) -> Self {
+        Self { root, id, directories: RefCell::default(), buffer: RefCell::default() }
+    }
+
+    /// Adds the paths of everything that the transaction `since` or a later one changed, and of the subvolumes inside, which have trees of their own.
+    ///
+    /// What is moved or removed meanwhile may be missed, as in every walk over files in use.
+    pub(super) fn suspect(&self, since: u64, suspects: &mut Suspects) -> Result<()> {
+        let mut places = HashMap::from([(ROOT_INODE, Some(suspects.root()))]);
+        for mut changed in self.changed(since)? {
+            if changed.inode == ROOT_INODE {
+                suspects.list(suspects.root());
+                continue;
+            }
+            if changed.names.len() < usize::try_from(changed.links).unwrap_or(usize::MAX) {
+                changed.names = self.names(changed.inode)?;
+            }
+            for Name { directory, name } in changed.names {
+                let Some(directory) = self.place(directory, &mut places, suspects)? else { continue };
+                let place = suspects.add(directory, &name);
+                if changed.is_dir {
+                    suspects.list(place);
+                }
+            }
+        }
+        for Name { directory, name } in self.inner_subvolumes()? {
+            if let Some(directory) = self.place(directory, &mut places, suspects)? {
+                suspects.add(directory, &name);
+            }
+        }
+        Ok(())
+    }
+
+    /// All paths of a file, from the root of the subvolume.
+    pub(super) fn paths(&self, inode: u64) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for Name { directory, name } in self.names(inode)? {
+            let Some(way) = self.way_to(directory, |inode| inode == ROOT_INODE)? else { continue };
+            let mut path = Vec::new();
+            for (_, step) in &way.steps {
+                path.extend_from_slice(step);
+                path.push(b'/');
+            }
+            path.extend(name);
+            paths.push(OsString::from_vec(path).into());
+        }
+        Ok(paths)
+    }
+
+    /// What changed, with the names that lie in blocks that were written, too.
+    fn changed(&self, since: u64) -> Result<Vec<Changed>> {
+        let range =
+            Range { tree: self.id, first: Key::first_of(ROOT_INODE), last: Key::last_of(LAST_INODE), since };
+        let mut found: Vec<Changed> = Vec::new();
+        let mut buffer = Buffer::new();
+        let mut search = Search::new(self.fd(), range, &mut buffer);
+        while let Some(item) = search.next_item()? {
+            match item.key.item_type {
+                item::INODE_ITEM => {
+                    let Inode { changed_at, links, file_type } = Inode::parse(item.data)?;
+                    if changed_at >= since && links > 0 {
+                        let (inode, is_dir) = (item.key.object, file_type.is_dir());
+                        found.push(Changed { inode, is_dir, names: Vec::new(), links });
+                    }
+                }
+                _ => {
+                    if let Some(changed) = found.last_mut().filter(|last| last.inode == item.key.object)
+                        && changed.inode != ROOT_INODE
+                    {
+                        for name in item::names(item) {
+                            changed.names.push(name?.into());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// All names of an inode.
+    fn names(&self, inode: u64) -> Result<Vec<Name>> {
+        let key = |item_type, offset| Key { object: inode, item_type, offset };
+        let range = Range {
+            tree: self.id,
+            first: key(item::INODE_REF, 0),
+            last: key(item::INODE_EXTREF, u64::MAX),
+            since: 0,
+        };
+        let mut names = Vec::new();
+        let mut buffer = self.buffer.borrow_mut();
+        let mut search = Search::new(self.fd(), range, &mut buffer);
+        while let Some(item) = search.next_item()? {
+            for name in item::names(item) {
+                names.push(name?.into());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Where the subvolumes directly inside of this one are.
+    fn inner_subvolumes(&self) -> Result<Vec<Name>> {
+        let key = |offset| Key { object: self.id, item_type: item::ROOT_REF, offset };
+        let range = Range { tree: ROOT_TREE, first: key(0), last: key(u64::MAX), since: 0 };
+        let mut names = Vec::new();
+        let mut buffer = Buffer::new();
+        let mut search = Search::new(self.fd(), range, &mut buffer);
+        while let Some(item) = search.next_item()? {
+            names.push(item::subvolume_name(item.data)?.into());
+        }
+        Ok(names)
+    }
+
+    /// The place of a directory among the suspects; `None` when it is gone.
+    fn place(
+        &self,
+        directory: u64,
+        places: &mut HashMap<u64, Option<SuspectPlace>>,
+        suspects: &mut Suspects,
+    ) -> Result<Option<SuspectPlace>> {
+        let Some(way) = self.way_to(directory, |inode| places.contains_key(&inode))? else {
+            places.insert(directory, None);
+            return Ok(None);
+        };
+        let mut place = places.get(&way.from).copied().flatten();
+        for (inode, name) in way.steps {
+            place = place.map(|above| suspects.add(above, &name));
+            places.insert(inode, place);
+        }
+        Ok(place)
+    }
+
+    /// The way to a directory, from the nearest one above it (or itself) that `is_known`; `None` when one of those between is gone.
+    fn way_to(&self, directory: u64, is_known: impl Fn(u64) -> bool) -> Result<Option<Way>> {
+        let mut steps = Vec::new();
+        let mut from = directory;
+        while !is_known(from) {
+            if steps.len() == MAX_DEPTH {
+                return Err(Errno::ELOOP);
+            }
+            let Some(found) = self.directory(from)? else { return Ok(None) };
+            steps.push((from, found.name));
+            from = found.directory;
+        }
+        steps.reverse();
+        Ok(Some(Way { from, steps }))
+    }
+
+    /// Where a directory is; `None` when it is gone.
+    fn directory(&self, inode: u64) -> Result<Option<Name>> {
+        if let Some(known) = self.directories.borrow().get(&inode) {
+            return Ok(known.clone());
+        }
+        let name = self.names(inode)?.pop();
+        self.directories.borrow_mut().insert(inode, name.clone());
+        Ok(name)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+impl From<item::Name<'_>> for Name {
+    fn from(name: item::Name<'_>) -> Self {
+        Self { directory: name.directory, name: name.name.to_vec() }
+    }
+}
