@@ -3,6 +3,7 @@
 //! What is compared is like with like: a call in this process with nothing, a command with a command. Both work on the same kind of store, on the same file
 //! system, one after the other.
 
+mod changes;
 mod mounts;
 mod peer;
 mod samples;
@@ -70,7 +71,7 @@ enum Peers {
 type Benchmark = fn(&Setting) -> Result<Vec<Row>>;
 
 /// Every subject.
-const BENCHMARKS: &[(&str, Benchmark)] = &[("mounts", mounts::run)];
+const BENCHMARKS: &[(&str, Benchmark)] = &[("changes", changes::run), ("mounts", mounts::run)];
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
