@@ -1,6 +1,6 @@
 //! `diff/<driver>/<who>`: what a layer changed, written by us, gives the layer back wherever it is applied.
 
-use super::Case;
+use super::{Case, DRIVERS};
 use crate::differences::{Peer, made_by};
 use crate::edit::PARENTS;
 use crate::peer::gnu_tar;
@@ -19,7 +19,7 @@ const APPLIERS: [(&str, Option<Peer>, Unpacker); 7] = [
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for driver in ["overlay", "vfs"] {
+    for driver in DRIVERS {
         for (name, peer, unpacker) in APPLIERS {
             cases.push(Case::new(format!("diff/{driver}/{name}"), move |bench| {
                 unpacker.is_here()?;
