@@ -1,8 +1,6 @@
 //! What is amiss in a home.
 
-use graphdriver_archive::RootDir;
-use graphdriver_core::{Error, Problem, Remedy, Result};
-use nix::errno::Errno;
+use graphdriver_core::{ErrorKind, Problem, Remedy, Result};
 
 use crate::home::Home;
 use crate::subvolume::identity;
@@ -13,12 +11,11 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
         home.clean_up()?;
     }
     let mut problems = Vec::new();
-    for id in home.list()? {
-        let path = home.layer(&id);
-        let info = RootDir::open(&path).map_err(Error::from).and_then(|root| identity(&root));
-        let is_subvolume = match info {
+    for id in home.layers.list()? {
+        let path = home.layers.layer(&id);
+        let is_subvolume = match home.layers.with_layer("check", &id, identity) {
             // Removed meanwhile.
-            Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+            Err(error) if error.kind() == ErrorKind::LayerUnknown => continue,
             info => info?.is_some(),
         };
         if !is_subvolume {

@@ -46,7 +46,7 @@ pub(crate) fn diff_size(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) 
 
 /// Why changes are found by walking both trees in full, in the kernel's words, when they are.
 pub(crate) fn unavailable(home: &Home) -> Option<String> {
-    let reason = match RootDir::open(home.layers_dir()) {
+    let reason = match RootDir::open(home.layers.path()) {
         Ok(root) => changed::unavailable(&root)?,
         Err(error) => error.errno().unwrap_or(Errno::EIO),
     };
@@ -66,7 +66,7 @@ impl Pair {
     fn open(home: &Arc<Home>, id: &LayerId, base: Option<&LayerId>) -> Result<Self> {
         let open = |id| -> Result<_> {
             let reference = Reference::take(home, "diff", id)?;
-            Ok((home.open_layer("diff", id)?, reference))
+            Ok((home.layers.open("diff", id)?, reference))
         };
         let (root, reference) = open(id)?;
         Ok(Self { root, reference, base: base.map(open).transpose()? })

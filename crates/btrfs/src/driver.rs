@@ -71,7 +71,7 @@ impl Driver for Btrfs {
 
     fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {
         // Found before the snapshot rather than after; publishing decides.
-        if self.home.exists(id)? {
+        if self.home.layers.exists(id)? {
             return Err(Error::layer_exists("create", id));
         }
         Staged::new(&self.home, options)?.publish(id)
@@ -98,11 +98,11 @@ impl Driver for Btrfs {
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        self.home.exists(id)
+        self.home.layers.exists(id)
     }
 
     fn layers(&self) -> Result<Vec<LayerId>> {
-        self.home.list()
+        self.home.layers.list()
     }
 
     fn parent(&self, id: &LayerId) -> Result<Option<LayerId>> {
@@ -114,7 +114,7 @@ impl Driver for Btrfs {
     }
 
     fn usage(&self, id: &LayerId) -> Result<DiskUsage> {
-        Ok(archive::disk_usage(&self.home.open_layer("measure", id)?)?)
+        self.home.layers.with_layer("measure", id, |root| Ok(archive::disk_usage(root)?))
     }
 
     fn cleanup(&self) -> Result<()> {
@@ -204,7 +204,7 @@ impl StagedApply for Btrfs {
 impl IdShift for Btrfs {
     fn update_layer_id_map(&self, id: &LayerId, to_container: &IdMaps, to_host: &IdMaps) -> Result<()> {
         let _reference = Reference::take(&self.home, "change owners of", id)?;
-        let root = self.home.open_layer("change owners of", id)?;
+        let root = self.home.layers.open("change owners of", id)?;
         archive::chown_tree(&root, to_container, to_host)?;
         archive::chown_root(&root, to_container, to_host)?;
         Ok(())
@@ -222,7 +222,7 @@ impl IdShift for Btrfs {
 
 impl FileGetter for Btrfs {
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
-        trees::open_file(&self.home.open_layer("open file of", id)?, path)
+        self.home.layers.with_layer("open file of", id, |root| trees::open_file(root, path))
     }
 }
 
@@ -232,7 +232,7 @@ impl Dedup for Btrfs {
     }
 
     fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>> {
-        self.home.require("deduplicate", id)?;
-        Ok(vec![self.home.layer(id)])
+        self.home.layers.require("deduplicate", id)?;
+        Ok(vec![self.home.layers.layer(id)])
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn apply(
     options: &LayerApplyOptions,
 ) -> Result<Applied> {
     let _reference = Reference::take(home, "apply to", id)?;
-    let root = home.open_layer("apply to", id)?;
+    let root = home.layers.open("apply to", id)?;
     let failed = |error| Error::io("stat", root.path(), error);
     let before = fs::metadata(root.path()).map_err(failed)?;
     let was_empty = fs::read_dir(root.path()).map_err(failed)?.next().is_none();

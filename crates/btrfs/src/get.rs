@@ -25,8 +25,8 @@ pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<P
         return Err(no_mount_options());
     }
     if !options.read_only && options.extra.is_empty() {
-        acquire(home, "mount", id, options.persistent, || home.quotas.renew(id, &home.layer(id)))?;
-        return Ok(home.layer(id));
+        acquire(home, "mount", id, options.persistent, || home.quotas.renew(id, &home.layers.layer(id)))?;
+        return Ok(home.layers.layer(id));
     }
     acquire(home, "mount", id, options.persistent, || mount_for_readers(home, id))?;
     Ok(home.readers_mount(id))
@@ -37,7 +37,7 @@ pub(crate) fn get(home: &Home, id: &LayerId, options: &MountOptions) -> Result<P
 /// # Errors
 /// `LayerUnknown`; `InvalidArgument` when there is none; `Io`.
 pub(crate) fn put(home: &Home, id: &LayerId) -> Result<()> {
-    home.require("unmount", id)?;
+    home.layers.require("unmount", id)?;
     release(home, id)
 }
 
@@ -52,10 +52,10 @@ pub(crate) fn acquire(
     persistent: bool,
     prepare: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    home.require(operation, id)?;
+    home.layers.require(operation, id)?;
     home.references.acquire_each(id, persistent, || {
         // It may have been removed while its lock was waited for.
-        home.require(operation, id)?;
+        home.layers.require(operation, id)?;
         prepare()
     })
 }
@@ -65,7 +65,7 @@ pub(crate) fn acquire(
 /// # Errors
 /// `InvalidArgument` when there is none; `Io`.
 pub(crate) fn release(home: &Home, id: &LayerId) -> Result<()> {
-    home.references.release(id, &home.layer(id), || unmount_for_readers(home, id))
+    home.references.release(id, &home.layers.layer(id), || unmount_for_readers(home, id))
 }
 
 /// Unmounts what readers left that were killed, and forgets their references.
@@ -76,7 +76,7 @@ pub(crate) fn reclaim(home: &Home) -> Result<()> {
     let mut first = Ok(());
     for id in home.readers_mounts()? {
         let unmounted =
-            home.references.while_unused(&id, &home.layer(&id), || unmount_for_readers(home, &id));
+            home.references.while_unused(&id, &home.layers.layer(&id), || unmount_for_readers(home, &id));
         match unmounted {
             Err(error) if error.kind() == ErrorKind::LayerInUse => {}
             result => first = first.and(result),
@@ -92,7 +92,7 @@ fn mount_for_readers(home: &Home, id: &LayerId) -> Result<()> {
     if FsMagicChecker::new([FsMagic::BTRFS]).is_mounted(&target)? {
         return Ok(());
     }
-    bind_read_only(&home.layer(id), &target)
+    bind_read_only(&home.layers.layer(id), &target)
 }
 
 /// The layer's own lock is held.

@@ -1,11 +1,10 @@
 //! Where things are, and which layers there are.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
-use graphdriver_core::trees::{list_ids, make_dirs};
+use graphdriver_core::trees::{LayersDir, list_ids, make_dirs};
 use graphdriver_core::{
     DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
 };
@@ -29,7 +28,7 @@ const MOUNTS: &str = "mounts";
 #[derive(Debug)]
 pub(crate) struct Home {
     path: PathBuf,
-    layers: PathBuf,
+    pub(crate) layers: LayersDir,
     /// In the run home.
     mounts: PathBuf,
     pub(crate) temp_dirs: TempDirs,
@@ -70,7 +69,7 @@ impl Home {
             overrides_modes: overrides_modes()?,
             mounts: place.run_home().join(MOUNTS),
             path,
-            layers,
+            layers: LayersDir::new(layers),
         })
     }
 
@@ -92,61 +91,12 @@ impl Home {
         HomeLock::exclusive(&self.path)
     }
 
-    /// Where the layer's files are, or would be.
-    pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {
-        self.layers.join(id)
-    }
-
-    pub(crate) fn layers_dir(&self) -> &Path {
-        &self.layers
-    }
-
-    pub(crate) fn exists(&self, id: &LayerId) -> Result<bool> {
-        let path = self.layer(id);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_dir()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("stat", path, error)),
-        }
-    }
-
-    /// # Errors
-    /// `LayerUnknown` when there is no such layer.
-    pub(crate) fn require(&self, operation: &'static str, id: &LayerId) -> Result<()> {
-        if self.exists(id)? { Ok(()) } else { Err(Error::layer_unknown(operation, id)) }
-    }
-
-    /// The layer's files.
-    ///
-    /// # Errors
-    /// `LayerUnknown` when there is no such layer.
-    pub(crate) fn open_layer(&self, operation: &'static str, id: &LayerId) -> Result<RootDir> {
-        self.require(operation, id)?;
-        Ok(RootDir::open(self.layer(id))?)
-    }
-
-    /// All layers, sorted. What else another program put there is passed over.
-    pub(crate) fn list(&self) -> Result<Vec<LayerId>> {
-        let entries = list_ids(&self.layers)?.into_iter();
-        let mut found: Vec<_> =
-            entries.filter(|(_, file_type)| file_type.is_dir()).map(|(id, _)| id).collect();
-        found.sort_unstable();
-        Ok(found)
-    }
-
     /// The layer whose subvolume the layer's is a snapshot of.
     ///
     /// # Errors
     /// `LayerUnknown`; `Io`.
     pub(crate) fn parent(&self, operation: &'static str, id: &LayerId) -> Result<Option<LayerId>> {
-        let info = match identity(&self.open_layer(operation, id)?) {
-            // Removed meanwhile.
-            Err(error) if error.errno() == Some(Errno::ENOENT) => {
-                return Err(Error::layer_unknown(operation, id));
-            }
-            info => info?,
-        };
-        match info.and_then(|info| info.parent) {
+        match self.layers.with_layer(operation, id, identity)?.and_then(|info| info.parent) {
             Some(parent) => self.find(|info| info.uuid == parent),
             None => Ok(None),
         }
@@ -173,7 +123,7 @@ impl Home {
         // A layer in the making is noted before it is there.
         let _lock = self.lock()?;
         for id in noted {
-            if !self.exists(&id)? {
+            if !self.layers.exists(&id)? {
                 strays.push(id);
             }
         }
@@ -183,7 +133,7 @@ impl Home {
     fn remove_stray_limits(&self) -> Result<()> {
         for id in self.stray_limits()? {
             let _lock = self.lock()?;
-            if !self.exists(&id)? {
+            if !self.layers.exists(&id)? {
                 self.quotas.forget(&id)?;
             }
         }
@@ -192,18 +142,12 @@ impl Home {
 
     /// The first layer whose subvolume is as wanted.
     fn find(&self, is_wanted: impl Fn(&Identity) -> bool) -> Result<Option<LayerId>> {
-        for id in self.list()? {
-            let root = match RootDir::open(self.layer(&id)) {
+        for id in self.layers.list()? {
+            match self.layers.with_layer("look at", &id, identity) {
+                Ok(Some(info)) if is_wanted(&info) => return Ok(Some(id)),
                 // Removed meanwhile.
-                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
-                root => root?,
-            };
-            let info = match identity(&root) {
-                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
-                info => info?,
-            };
-            if info.as_ref().is_some_and(&is_wanted) {
-                return Ok(Some(id));
+                Err(error) if error.kind() == ErrorKind::LayerUnknown => {}
+                info => drop(info?),
             }
         }
         Ok(None)

@@ -11,7 +11,7 @@ use crate::subvolume::identity;
 /// # Errors
 /// `LayerUnknown`; `LayerInUse` while somebody holds a reference, or another layer was made on it; `Io`.
 pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
-    home.require("remove", id)?;
+    home.layers.require("remove", id)?;
     let temp_dir = home.temp_dirs.create()?;
     let _lock = home.lock()?;
     // A snapshot does not need what it was made of, but who told the parent by its identity would find none.
@@ -19,7 +19,7 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
         let detail = format!("layer {child} was made on it");
         return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(id).detail(detail));
     }
-    let path = home.layer(id);
+    let path = home.layers.layer(id);
     home.references.while_unused(id, &path, || {
         unmount_for_readers(home, id)?;
         temp_dir.take_in(&path)
@@ -29,7 +29,7 @@ pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
 }
 
 fn child_of(home: &Home, id: &LayerId) -> Result<Option<LayerId>> {
-    match identity(&home.open_layer("remove", id)?)? {
+    match home.layers.with_layer("remove", id, identity)? {
         Some(info) => home.child_of(info.uuid),
         None => Ok(None),
     }

@@ -57,7 +57,7 @@ impl Staged {
                 root
             }
             Some((parent, _)) => {
-                let from = home.open_layer("create", parent)?;
+                let from = home.layers.open("create", parent)?;
                 subvolume::snapshot(temp_dir.dir(), LAYER, &from, SubvolumeFlags::empty())?
             }
         };
@@ -115,24 +115,24 @@ impl Staged {
     pub(crate) fn publish(self, id: &LayerId) -> Result<()> {
         let home = &self.home;
         let _lock = home.lock()?;
-        if home.exists(id)? {
+        if home.layers.exists(id)? {
             return Err(Error::layer_exists("create", id));
         }
         if let Some((parent, _)) = &self.parent
-            && !home.exists(parent)?
+            && !home.layers.exists(parent)?
         {
             return Err(Error::parent_unknown("create", parent));
         }
         // Before the layer is there, so that it never is without; a note without a layer is nothing.
         home.quotas.note(id, self.limit)?;
-        if let Err(error) = rename_new(&self.path(), &home.layer(id), id) {
+        if let Err(error) = rename_new(&self.path(), &home.layers.layer(id), id) {
             if let Err(error) = home.quotas.forget(id) {
                 tracing::warn!(error = %error.report(), "the limit of a layer that was not made stays");
             }
             return Err(error);
         }
         // The layer is there; whether its name survives a power cut right now is all that is in doubt.
-        let dir = home.layers_dir();
+        let dir = home.layers.path();
         let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);
         if let Err(error) = synced {
             tracing::warn!(layer = %id, error = %error.report(), "the name of a new layer may not survive a power cut");

@@ -51,6 +51,6 @@ pub(crate) fn options(home: &Home) -> Vec<(&'static str, String)> {
 
 /// Where the layer is.
 pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, String>> {
-    home.require("describe", id)?;
-    Ok(BTreeMap::from([("Dir".to_owned(), home.layer(id).display().to_string())]))
+    home.layers.require("describe", id)?;
+    Ok(BTreeMap::from([("Dir".to_owned(), home.layers.layer(id).display().to_string())]))
 }

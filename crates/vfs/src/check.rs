@@ -10,11 +10,11 @@ pub(crate) fn check(home: &Home, repair: bool) -> Result<Vec<Problem>> {
         home.clean_up()?;
     }
     let mut problems = Vec::new();
-    for id in home.list()? {
+    for id in home.layers.list()? {
         let Some(note) = home.note(&id)? else { continue };
-        if !home.exists(&note.parent)? {
+        if !home.layers.exists(&note.parent)? {
             problems.push(Problem {
-                path: home.layer(&id),
+                path: home.layers.layer(&id),
                 what: format!("its parent {} is missing", note.parent),
                 layer: Some(id),
                 remedy: Remedy::Manual(

@@ -17,7 +17,7 @@ pub(crate) fn dedup(home: &Arc<Home>, layers: &[LayerId], hash: DedupHash) -> Re
     let mut roots = Vec::new();
     for id in layers {
         references.push(Reference::take(home, "deduplicate", id)?);
-        roots.push(home.open_layer("deduplicate", id)?);
+        roots.push(home.layers.open("deduplicate", id)?);
     }
     Ok(archive::dedup(&roots, hash)?)
 }

@@ -70,10 +70,10 @@ impl Pair {
                     content: ContentCheck::CopiedAt(note.copied_at),
                     ..CompareOptions::default()
                 };
-                Some(Base { root: home.open_layer("diff", base)?, options, _reference: held })
+                Some(Base { root: home.layers.open("diff", base)?, options, _reference: held })
             }
         };
-        Ok(Some(Self { root: home.open_layer("diff", id)?, reference, base }))
+        Ok(Some(Self { root: home.layers.open("diff", id)?, reference, base }))
     }
 
     fn changes(&self) -> Result<Vec<Change>> {
@@ -96,7 +96,7 @@ pub(crate) fn apply(
     options: &LayerApplyOptions,
 ) -> Result<Applied> {
     let _reference = Reference::take(home, "apply to", id)?;
-    let root = home.open_layer("apply to", id)?;
+    let root = home.layers.open("apply to", id)?;
     let failed = |error| Error::io("stat", root.path(), error);
     let before = fs::metadata(root.path()).map_err(failed)?;
     let was_empty = fs::read_dir(root.path()).map_err(failed)?.next().is_none();

@@ -102,7 +102,7 @@ impl Driver for Vfs {
 
     fn create(&self, id: &LayerId, options: &CreateOptions) -> Result<()> {
         // Found before the copy rather than after; publishing decides.
-        if self.home.exists(id)? {
+        if self.home.layers.exists(id)? {
             return Err(Error::layer_exists("create", id));
         }
         Staged::new(&self.home, options)?.publish(id)
@@ -125,38 +125,42 @@ impl Driver for Vfs {
             return Err(no_mount_options());
         }
         self.home.acquire("mount", id, options.persistent)?;
-        Ok(self.home.layer(id))
+        Ok(self.home.layers.layer(id))
     }
 
     fn put(&self, id: &LayerId) -> Result<()> {
-        self.home.require("unmount", id)?;
+        self.home.layers.require("unmount", id)?;
         self.home.release(id)
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        self.home.exists(id)
+        self.home.layers.exists(id)
     }
 
     fn layers(&self) -> Result<Vec<LayerId>> {
-        self.home.list()
+        self.home.layers.list()
     }
 
     fn parent(&self, id: &LayerId) -> Result<Option<LayerId>> {
-        self.home.require("find parent of", id)?;
-        Ok(self.home.note(id)?.map(|note| note.parent))
+        self.home.layers.require("find parent of", id)?;
+        let note = self.home.note(id)?;
+        if note.is_none() {
+            // It goes when the layer has gone.
+            self.home.layers.require("find parent of", id)?;
+        }
+        Ok(note.map(|note| note.parent))
     }
 
     fn metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>> {
-        self.home.require("describe", id)?;
-        Ok(BTreeMap::from([("Dir".to_owned(), self.home.layer(id).display().to_string())]))
+        self.home.layers.require("describe", id)?;
+        Ok(BTreeMap::from([("Dir".to_owned(), self.home.layers.layer(id).display().to_string())]))
     }
 
     fn usage(&self, id: &LayerId) -> Result<DiskUsage> {
-        let layer = self.home.open_layer("measure", id)?;
-        match self.home.quotas.usage(layer.path())? {
+        self.home.layers.with_layer("measure", id, |root| match self.home.quotas.usage(root.path())? {
             Some(usage) => Ok(usage),
-            None => Ok(archive::disk_usage(&layer)?),
-        }
+            None => Ok(archive::disk_usage(root)?),
+        })
     }
 
     fn cleanup(&self) -> Result<()> {
@@ -246,7 +250,7 @@ impl StagedApply for Vfs {
 impl IdShift for Vfs {
     fn update_layer_id_map(&self, id: &LayerId, to_container: &IdMaps, to_host: &IdMaps) -> Result<()> {
         let _reference = Reference::take(&self.home, "change owners of", id)?;
-        let root = self.home.open_layer("change owners of", id)?;
+        let root = self.home.layers.open("change owners of", id)?;
         archive::chown_tree(&root, to_container, to_host)?;
         archive::chown_root(&root, to_container, to_host)?;
         Ok(())
@@ -263,7 +267,7 @@ impl IdShift for Vfs {
 
 impl FileGetter for Vfs {
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
-        trees::open_file(&self.home.open_layer("open file of", id)?, path)
+        self.home.layers.with_layer("open file of", id, |root| trees::open_file(root, path))
     }
 }
 
@@ -273,7 +277,7 @@ impl Dedup for Vfs {
     }
 
     fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>> {
-        self.home.require("deduplicate", id)?;
-        Ok(vec![self.home.layer(id)])
+        self.home.layers.require("deduplicate", id)?;
+        Ok(vec![self.home.layers.layer(id)])
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use graphdriver_archive::{CopyMethod, RootDir};
-use graphdriver_core::trees::{list_ids, make_dirs, set_mode, unless_read_only};
+use graphdriver_archive::CopyMethod;
+use graphdriver_core::trees::{LayersDir, list_ids, make_dirs, set_mode, unless_read_only};
 use graphdriver_core::{
     DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, LayerQuotas, RefCounter, Result, TempDirs,
     fs_magic, write_atomic,
@@ -24,7 +24,7 @@ const REFERENCES: &str = ".references";
 #[derive(Debug)]
 pub(crate) struct Home {
     path: PathBuf,
-    layers: PathBuf,
+    pub(crate) layers: LayersDir,
     notes: PathBuf,
     pub(crate) temp_dirs: TempDirs,
     pub(crate) references: RefCounter,
@@ -62,7 +62,7 @@ impl Home {
             overrides_modes: overrides_modes()?,
             backing: fs_magic(&path)?,
             path,
-            layers,
+            layers: LayersDir::new(layers),
             notes,
         })
     }
@@ -70,51 +70,6 @@ impl Home {
     /// The right to change which layers there are.
     pub(crate) fn lock(&self) -> Result<HomeLock> {
         HomeLock::exclusive(&self.path)
-    }
-
-    /// Where the layer's files are, or would be.
-    pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {
-        self.layers.join(id)
-    }
-
-    pub(crate) fn layers_dir(&self) -> &Path {
-        &self.layers
-    }
-
-    pub(crate) fn exists(&self, id: &LayerId) -> Result<bool> {
-        let path = self.layer(id);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_dir()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("stat", path, error)),
-        }
-    }
-
-    /// # Errors
-    /// `LayerUnknown` when there is no such layer.
-    pub(crate) fn require(&self, operation: &'static str, id: &LayerId) -> Result<()> {
-        if self.exists(id)? { Ok(()) } else { Err(Error::layer_unknown(operation, id)) }
-    }
-
-    /// The layer's files.
-    ///
-    /// # Errors
-    /// `LayerUnknown` when there is no such layer.
-    pub(crate) fn open_layer(&self, operation: &'static str, id: &LayerId) -> Result<RootDir> {
-        self.require(operation, id)?;
-        Ok(RootDir::open(self.layer(id))?)
-    }
-
-    /// All layers, sorted. What else another program put there is passed over.
-    pub(crate) fn list(&self) -> Result<Vec<LayerId>> {
-        let mut found = Vec::new();
-        for (id, file_type) in list_ids(&self.layers)? {
-            if file_type.is_dir() {
-                found.push(id);
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
     }
 
     /// What is known of the layer's making; nothing, where another program made it.
@@ -161,7 +116,7 @@ impl Home {
     pub(crate) fn remove_stray_notes(&self) -> Result<()> {
         let Some(_lock) = self.lock().map(Some).or_else(unless_read_only)? else { return Ok(()) };
         for (id, _) in list_ids(&self.notes)? {
-            if !self.exists(&id)? {
+            if !self.layers.exists(&id)? {
                 self.remove_note(&id)?;
             }
         }
@@ -189,7 +144,7 @@ impl Home {
     pub(crate) fn child_of(&self, id: &LayerId) -> Result<Option<LayerId>> {
         for (child, _) in list_ids(&self.notes)? {
             let is_child = self.note(&child)?.is_some_and(|note| note.parent == *id);
-            if is_child && self.exists(&child)? {
+            if is_child && self.layers.exists(&child)? {
                 return Ok(Some(child));
             }
         }

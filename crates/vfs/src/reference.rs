@@ -38,8 +38,8 @@ impl Home {
     /// `LayerUnknown` when there is no such layer; `Io`.
     pub(crate) fn acquire(&self, operation: &'static str, id: &LayerId, persistent: bool) -> Result<()> {
         // The answer can only change from yes to no, and not while the counter runs what it is given here.
-        self.require(operation, id)?;
-        self.references.acquire(id, &self.layer(id), persistent, || self.require(operation, id))
+        self.layers.require(operation, id)?;
+        self.references.acquire(id, &self.layers.layer(id), persistent, || self.layers.require(operation, id))
     }
 
     /// Gives one reference back.
@@ -47,13 +47,13 @@ impl Home {
     /// # Errors
     /// `InvalidArgument` when there is none; `Io`.
     pub(crate) fn release(&self, id: &LayerId) -> Result<()> {
-        self.references.release(id, &self.layer(id), || Ok(()))
+        self.references.release(id, &self.layers.layer(id), || Ok(()))
     }
 
     /// Removes what processes that were killed left of their references.
     pub(crate) fn forget_killed(&self) -> Result<()> {
-        for id in self.list()? {
-            self.references.reclaim(&id, &self.layer(&id), || Ok(()))?;
+        for id in self.layers.list()? {
+            self.references.reclaim(&id, &self.layers.layer(&id), || Ok(()))?;
         }
         Ok(())
     }

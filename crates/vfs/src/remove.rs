@@ -9,16 +9,16 @@ use crate::home::Home;
 /// # Errors
 /// `LayerUnknown`; `LayerInUse` while somebody holds a reference, or another layer was made on it; `Io`.
 pub(crate) fn remove(home: &Home, id: &LayerId) -> Result<DeferredRemoval> {
-    home.require("remove", id)?;
+    home.layers.require("remove", id)?;
     let temp_dir = home.temp_dirs.create()?;
     let _lock = home.lock()?;
-    home.require("remove", id)?;
+    home.layers.require("remove", id)?;
     // Its files do not need their parent's, but who told the parent by this note would find none.
     if let Some(child) = home.child_of(id)? {
         let detail = format!("layer {child} was made on it");
         return Err(Error::new(ErrorKind::LayerInUse, "remove").layer(id).detail(detail));
     }
-    let path = home.layer(id);
+    let path = home.layers.layer(id);
     let take_aside = || {
         let aside = temp_dir.take_in(&path)?;
         home.quotas.end(&aside);

@@ -80,7 +80,7 @@ impl Staged {
     }
 
     fn copy(&mut self, parent: &LayerId, root: &RootDir) -> Result<()> {
-        let from = self.home.open_layer("create", parent)?;
+        let from = self.home.layers.open("create", parent)?;
         let options = CopyOptions { method: self.home.copy, in_user_namespace: self.home.in_user_namespace };
         archive::copy_tree(&from, root, &options)
             .map_err(|error| self.home.quotas.explain(error.into(), root))?;
@@ -131,7 +131,7 @@ impl Staged {
     pub(crate) fn publish(self, id: &LayerId) -> Result<()> {
         let home = &self.home;
         let _lock = home.lock()?;
-        if home.exists(id)? {
+        if home.layers.exists(id)? {
             return Err(Error::layer_exists("create", id));
         }
         if let Some(note) = &self.note {
@@ -139,7 +139,7 @@ impl Staged {
         }
         // Before the layer is there, so that it never is without; a note without a layer is nothing.
         home.set_note(id, self.note.as_ref())?;
-        let (from, to) = (self.path(), home.layer(id));
+        let (from, to) = (self.path(), home.layers.layer(id));
         let renamed = home.relocate(&from, || rename_new(&from, &to, id).map(|()| to.clone()));
         if let Err(error) = renamed {
             if let Err(error) = home.remove_note(id) {
@@ -148,7 +148,7 @@ impl Staged {
             return Err(error);
         }
         // The layer is there; whether its name survives a power cut right now is all that is in doubt.
-        let dir = home.layers_dir();
+        let dir = home.layers.path();
         let synced = File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir);
         if let Err(error) = synced {
             tracing::warn!(layer = %id, error = %error.report(), "the name of a new layer may not survive a power cut");
@@ -175,5 +175,5 @@ fn take_parent(home: &Arc<Home>, parent: &LayerId) -> Result<Reference> {
 }
 
 fn require_parent(home: &Home, parent: &LayerId) -> Result<()> {
-    if home.exists(parent)? { Ok(()) } else { Err(Error::parent_unknown("create", parent)) }
+    if home.layers.exists(parent)? { Ok(()) } else { Err(Error::parent_unknown("create", parent)) }
 }

@@ -1,6 +1,7 @@
 //! Directories whose entries are layers.
 
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -20,7 +21,11 @@ pub fn list_ids(dir: &Path) -> Result<Vec<(LayerId, fs::FileType)>> {
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            found.push((id, entry.file_type().map_err(failed)?));
+            match entry.file_type() {
+                // Some file systems have to be asked, and it may be gone by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                file_type => found.push((id, file_type.map_err(failed)?)),
+            }
         }
     }
     Ok(found)
