@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graphdriver_archive as archive;
+use graphdriver_core::trees::{TreePowers, open_file};
 use graphdriver_core::{
-    AdditionalLayers, Applied, Capabilities, Change, CreateOptions, Dedup, DedupHash, DeferredRemoval,
-    DetachedMount, Differ, DifferOutput, DiskUsage, Driver, DriverEntry, DriverHome, Error, ErrorKind,
-    Feature, FileGetter, IdMaps, IdShift, LayerApplyOptions, LayerDiff, LayerId, MountOptions, NativeDiff,
-    Problem, Result, StagedApply, StagedLayer, trees,
+    AdditionalLayers, Capabilities, CreateOptions, Dedup, DeferredRemoval, DiskUsage, Driver, DriverEntry,
+    DriverHome, Error, Feature, FileGetter, IdShift, LayerId, MountOptions, NativeDiff, Problem, Result,
+    StagedApply,
 };
 
 use crate::home::{self, Home};
-use crate::reference::Reference;
-use crate::staged::Staged;
-use crate::{check, dedup, diff, fill, get, remove, status};
+use crate::{check, get, remove, status};
 
 /// The driver for a [`Registry`](graphdriver_core::Registry): `btrfs`.
 pub const DRIVER: DriverEntry = DriverEntry {
@@ -35,6 +32,7 @@ pub const DRIVER: DriverEntry = DriverEntry {
 #[derive(Debug)]
 pub struct Btrfs {
     home: Arc<Home>,
+    powers: TreePowers<Home>,
 }
 
 impl Btrfs {
@@ -44,7 +42,8 @@ impl Btrfs {
     /// `InvalidArgument` for an option that is not known, or a limit that cannot be had; `IncompatibleFs` when the home would not be on btrfs; `NotSupported` before Linux 4.18; `NoSpace`;
     /// `PermissionDenied`; `Io`.
     pub fn open(place: &DriverHome) -> Result<Self> {
-        Ok(Self { home: Arc::new(Home::open(place)?) })
+        let home = Arc::new(Home::open(place)?);
+        Ok(Self { powers: TreePowers::new(&home), home })
     }
 }
 
@@ -74,7 +73,7 @@ impl Driver for Btrfs {
         if self.home.layers.exists(id)? {
             return Err(Error::layer_exists("create", id));
         }
-        Staged::new(&self.home, options)?.publish(id)
+        self.powers.create(id, options)
     }
 
     fn create_from_template(&self, id: &LayerId, template: &LayerId, options: &CreateOptions) -> Result<()> {
@@ -130,15 +129,15 @@ impl Driver for Btrfs {
     }
 
     fn native_diff(&self) -> Option<&dyn NativeDiff> {
-        Some(self)
+        Some(&self.powers)
     }
 
     fn id_shift(&self) -> Option<&dyn IdShift> {
-        Some(self)
+        Some(&self.powers)
     }
 
     fn staged_apply(&self) -> Option<&dyn StagedApply> {
-        Some(self)
+        Some(&self.powers)
     }
 
     fn additional_layers(&self) -> Option<&dyn AdditionalLayers> {
@@ -150,89 +149,12 @@ impl Driver for Btrfs {
     }
 
     fn dedup(&self) -> Option<&dyn Dedup> {
-        Some(self)
-    }
-}
-
-impl NativeDiff for Btrfs {
-    fn diff(&self, id: &LayerId, base: Option<&LayerId>, id_maps: &IdMaps) -> Result<Option<LayerDiff>> {
-        diff::diff(&self.home, id, base, id_maps)
-    }
-
-    fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<Vec<Change>>> {
-        diff::changes(&self.home, id, base)
-    }
-
-    fn diff_size(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Option<u64>> {
-        diff::diff_size(&self.home, id, base)
-    }
-
-    fn apply(
-        &self,
-        id: &LayerId,
-        tar: &mut dyn Read,
-        options: &LayerApplyOptions,
-    ) -> Result<Option<Applied>> {
-        fill::apply(&self.home, id, tar, options).map(Some)
-    }
-}
-
-impl StagedApply for Btrfs {
-    fn stage(
-        &self,
-        create: &CreateOptions,
-        tar: &mut dyn Read,
-        options: &LayerApplyOptions,
-    ) -> Result<Box<dyn StagedLayer>> {
-        let mut staged = Staged::new(&self.home, create)?;
-        staged.fill(tar, options)?;
-        Ok(Box::new(staged))
-    }
-
-    fn stage_with(
-        &self,
-        create: &CreateOptions,
-        differ: &mut dyn Differ,
-        options: &LayerApplyOptions,
-    ) -> Result<(Box<dyn StagedLayer>, DifferOutput)> {
-        let mut staged = Staged::new(&self.home, create)?;
-        let output = staged.fill_with(differ, options)?;
-        Ok((Box::new(staged), output))
-    }
-}
-
-impl IdShift for Btrfs {
-    fn update_layer_id_map(&self, id: &LayerId, to_container: &IdMaps, to_host: &IdMaps) -> Result<()> {
-        let _reference = Reference::take(&self.home, "change owners of", id)?;
-        let root = self.home.layers.open("change owners of", id)?;
-        archive::chown_tree(&root, to_container, to_host)?;
-        archive::chown_root(&root, to_container, to_host)?;
-        Ok(())
-    }
-
-    fn supports_shifting(&self, _maps: &IdMaps) -> bool {
-        false
-    }
-
-    fn mount_detached(&self, _id: &LayerId, _maps: &IdMaps) -> Result<DetachedMount> {
-        Err(Error::new(ErrorKind::NotSupported, "mount")
-            .detail("btrfs driver shows layers with the owners that the disk has"))
+        Some(&self.powers)
     }
 }
 
 impl FileGetter for Btrfs {
     fn open_file(&self, id: &LayerId, path: &Path) -> Result<File> {
-        self.home.layers.with_layer("open file of", id, |root| trees::open_file(root, path))
-    }
-}
-
-impl Dedup for Btrfs {
-    fn dedup(&self, layers: &[LayerId], hash: DedupHash) -> Result<u64> {
-        dedup::dedup(&self.home, layers, hash)
-    }
-
-    fn dedup_roots(&self, id: &LayerId) -> Result<Vec<PathBuf>> {
-        self.home.layers.require("deduplicate", id)?;
-        Ok(vec![self.home.layers.layer(id)])
+        self.home.layers.with_layer("open file of", id, |root| open_file(root, path))
     }
 }

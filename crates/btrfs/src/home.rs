@@ -1,15 +1,13 @@
 //! Where things are, and which layers there are.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::RootDir;
-use graphdriver_core::trees::{LayersDir, list_ids, make_dirs};
+use graphdriver_core::trees::{LayersDir, in_user_namespace, list_ids, make_dirs, overrides_modes};
 use graphdriver_core::{
     DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, RefCounter, Result, TempDirs, fs_magic,
 };
 use graphdriver_sys::btrfs::subvolume::{self, Uuid};
-use graphdriver_sys::capability::{Capability, has_effective};
 use nix::errno::Errno;
 
 use crate::destroy::remove_tree;
@@ -168,16 +166,4 @@ fn require_btrfs(dir: &Path) -> Result<()> {
             .detail("this kernel does not tell what a subvolume is a snapshot of; Linux 4.18 does")),
         result => result.map(drop).map_err(|errno| Error::syscall("look at subvolume", dir, errno)),
     }
-}
-
-fn overrides_modes() -> Result<bool> {
-    has_effective(Capability::DacOverride)
-        .map_err(|errno| Error::new(ErrorKind::Io, "capget").source(io::Error::from(errno)))
-}
-
-fn in_user_namespace() -> Result<bool> {
-    let initial = graphdriver_sys::user_namespace::in_initial();
-    initial
-        .map(|initial| !initial)
-        .map_err(|error| Error::new(ErrorKind::Io, "find user namespace").source(error))
 }

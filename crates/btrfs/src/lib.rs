@@ -7,21 +7,18 @@
 
 mod changed;
 mod check;
-mod dedup;
 mod destroy;
-mod diff;
 mod driver;
-mod fill;
 mod get;
 mod home;
 #[cfg(feature = "libbtrfsutil")]
 mod library;
 mod options;
 mod quotas;
-mod reference;
 mod remove;
 mod staged;
 mod status;
 mod subvolume;
+mod trees;
 
 pub use driver::{Btrfs, DRIVER};

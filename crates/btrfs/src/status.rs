@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use graphdriver_core::{Capabilities, Feature, FsMagic, LayerId, Result};
 
-use crate::diff;
 use crate::home::Home;
+use crate::trees::no_native_diff;
 
 /// What the driver can do.
 pub(crate) fn capabilities(home: &Home) -> Capabilities {
     Capabilities {
-        native_diff: diff::unavailable(home).is_none(),
+        native_diff: no_native_diff(home).is_none(),
         native_apply: true,
         staged_apply: true,
         quota: home.quotas.unavailable().is_none(),
@@ -30,7 +30,7 @@ pub(crate) fn features(home: &Home) -> Vec<Feature> {
         None => Feature::on("quota"),
         Some(reason) => Feature::off("quota", reason.to_string()),
     };
-    let native_diff = match diff::unavailable(home) {
+    let native_diff = match no_native_diff(home) {
         None => Feature::on("native_diff"),
         Some(reason) => Feature::off("native_diff", reason),
     };

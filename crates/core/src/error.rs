@@ -142,6 +142,11 @@ impl Error {
         Self::new(ErrorKind::LayerExists, operation).layer(id).detail("a layer with this id exists already")
     }
 
+    /// When it is that there is no such layer: that `parent`, the layer in question, does not exist.
+    pub(crate) fn about_parent(self, parent: &LayerId) -> Self {
+        if self.kind() == ErrorKind::LayerUnknown { Self::parent_unknown("create", parent) } else { self }
+    }
+
     /// Names the driver, unless one is named already.
     #[must_use]
     pub fn driver(mut self, name: &str) -> Self {

@@ -10,12 +10,13 @@ use graphdriver_archive::{
 };
 
 use crate::driver::MountOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::layer_diff::LayerDiff;
 use crate::layer_id::LayerId;
 use crate::mount::Mount;
 use crate::powers::LayerApplyOptions;
+use crate::trees::in_user_namespace;
 
 /// The change set of `id` against `base` as a tar, by walking both; see [`Graph::diff`].
 ///
@@ -99,9 +100,4 @@ fn on_mounted<T>(
     let result = RootDir::open(mount.path()).map_err(Into::into).and_then(|root| work(&root));
     let unmounted = Mount::unmount(mount);
     result.and_then(|value| unmounted.map(|()| value))
-}
-
-fn in_user_namespace() -> Result<bool> {
-    let initial = graphdriver_sys::user_namespace::in_initial();
-    initial.map(|initial| !initial).map_err(|error| Error::io("read", "/proc/thread-self/uid_map", error))
 }

@@ -6,12 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use graphdriver_archive::CopyMethod;
-use graphdriver_core::trees::{LayersDir, list_ids, make_dirs, set_mode, unless_read_only};
-use graphdriver_core::{
-    DriverHome, Error, ErrorKind, FsMagic, HomeLock, LayerId, LayerQuotas, RefCounter, Result, TempDirs,
-    fs_magic, write_atomic,
+use graphdriver_core::trees::{
+    LayersDir, in_user_namespace, list_ids, make_dirs, overrides_modes, set_mode, unless_read_only,
 };
-use graphdriver_sys::capability::{Capability, has_effective};
+use graphdriver_core::{
+    DriverHome, Error, FsMagic, HomeLock, LayerId, LayerQuotas, RefCounter, Result, TempDirs, fs_magic,
+    write_atomic,
+};
 use graphdriver_sys::clone_file;
 
 use crate::note::ParentNote;
@@ -140,6 +141,30 @@ impl Home {
         renamed.map(drop)
     }
 
+    /// Takes a reference to the layer.
+    ///
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer; `Io`.
+    pub(crate) fn take_reference(
+        &self,
+        operation: &'static str,
+        id: &LayerId,
+        persistent: bool,
+    ) -> Result<()> {
+        // The answer can only change from yes to no, and not while the counter runs what it is given here.
+        self.layers.require(operation, id)?;
+        let still_there = || self.layers.require(operation, id);
+        self.references.acquire(id, &self.layers.layer(id), persistent, still_there)
+    }
+
+    /// Removes what processes that were killed left of their references.
+    fn forget_killed(&self) -> Result<()> {
+        for id in self.layers.list()? {
+            self.references.reclaim(&id, &self.layers.layer(&id), || Ok(()))?;
+        }
+        Ok(())
+    }
+
     /// A layer that was made as a copy of `id`.
     pub(crate) fn child_of(&self, id: &LayerId) -> Result<Option<LayerId>> {
         for (child, _) in list_ids(&self.notes)? {
@@ -152,11 +177,6 @@ impl Home {
     }
 }
 
-fn overrides_modes() -> Result<bool> {
-    has_effective(Capability::DacOverride)
-        .map_err(|errno| Error::new(ErrorKind::Io, "capget").source(io::Error::from(errno)))
-}
-
 /// Whether files of the home can share blocks, found out by trying: file systems of one type differ in it.
 fn probe_reflinks(temp_dirs: &TempDirs) -> Result<bool> {
     let dir = temp_dirs.create()?;
@@ -167,11 +187,4 @@ fn probe_reflinks(temp_dirs: &TempDirs) -> Result<bool> {
     let shared = clone_file(&destination, &source).is_ok();
     dir.delete()?;
     Ok(shared)
-}
-
-fn in_user_namespace() -> Result<bool> {
-    let initial = graphdriver_sys::user_namespace::in_initial();
-    initial
-        .map(|initial| !initial)
-        .map_err(|error| Error::new(ErrorKind::Io, "find user namespace").source(error))
 }

@@ -7,15 +7,13 @@
 //! and of when it was copied, so that changes can be told without being given the parent, and without missing an edit whose time was put back.
 
 mod check;
-mod dedup;
-mod diff;
 mod driver;
 mod home;
 mod note;
 mod options;
-mod reference;
 mod remove;
 mod staged;
+mod trees;
 
 pub use driver::{DRIVER, Vfs};
 pub use options::VfsTuning;

@@ -1,6 +1,6 @@
 //! The layers of a home, each a directory with all of its files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::place::list_ids;
 use crate::error::{Error, Result};
 use crate::layer_id::LayerId;
+use crate::metadata_file::sync_dir;
 
 /// The directory whose entries are the layers.
 ///
@@ -63,6 +64,14 @@ impl LayersDir {
         self.with_layer(operation, id, |root| Ok(root.clone()))
     }
 
+    /// Opens the root directory of the layer on which another is made.
+    ///
+    /// # Errors
+    /// `ParentUnknown` when there is no such layer, or not any more; `PermissionDenied`, `Io`.
+    pub fn open_parent(&self, parent: &LayerId) -> Result<RootDir> {
+        self.open("create", parent).map_err(|error| error.about_parent(parent))
+    }
+
     /// Does `work` with the open root directory of a layer that may be removed meanwhile.
     ///
     /// # Errors
@@ -80,6 +89,31 @@ impl LayersDir {
                 Err(Error::layer_unknown(operation, id))
             }
             result => result,
+        }
+    }
+
+    /// Whether a layer can be made now. The home's lock is held.
+    ///
+    /// # Errors
+    /// `LayerExists`; `ParentUnknown` when another program removed the parent meanwhile; `Io`.
+    pub fn require_room(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
+        if self.exists(id)? {
+            return Err(Error::layer_exists("create", id));
+        }
+        match parent {
+            Some(parent) if !self.exists(parent)? => Err(Error::parent_unknown("create", parent)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Flushes the name of a layer that was just made.
+    ///
+    /// The layer is there; whether its name survives a power cut right now is all that is in doubt, so that a failure is only logged.
+    pub fn flush_name(&self, id: &LayerId) {
+        let synced =
+            File::open(&self.path).map_err(|error| Error::io("open", &self.path, error)).and_then(sync_dir);
+        if let Err(error) = synced {
+            tracing::warn!(layer = %id, error = %error.report(), "the name of a new layer may not survive a power cut");
         }
     }
 
