@@ -12,23 +12,22 @@ mod junit;
 mod kernel;
 mod matrix;
 mod modules;
+mod report;
 mod run;
+mod schedule;
 mod suite;
 mod transcript;
 mod userland;
 mod verdict;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use self::host::as_if_older;
-use self::junit::Results;
-use self::kernel::Kernel;
 use self::matrix::Run;
+pub(crate) use self::report::Tally;
 use self::run::Laboratory;
 use self::suite::{CONFORMANCE, Wanted};
-use self::transcript::Outcome;
 use crate::Result;
 
 /// What runs where.
@@ -41,9 +40,10 @@ pub(crate) struct Options {
     /// A file system of the conformance suite.
     #[arg(long, value_name = "NAMES")]
     fs: Option<String>,
-    /// The file system of the guest's directory for temporary files, which the suite calls `here`: a kind, or `xfs-quota`, `ext4-quota` or `ext4-verity`.
-    #[arg(long, default_value = "tmpfs", value_name = "KIND", conflicts_with = "host")]
-    here: String,
+    /// The file system of the guest's directory for temporary files, which the suite calls `here`: a kind, or `xfs-quota`, `ext4-quota` or
+    /// `ext4-verity`. By default it is a tmpfs for the suite and ext4 for the tests of a crate.
+    #[arg(long, value_name = "KIND", conflicts_with = "host")]
+    here: Option<String>,
     /// `debian-6.1`, `debian-6.12`, or the path of a kernel (bzImage).
     #[arg(long, value_name = "KERNEL", conflicts_with = "host")]
     kernel: Option<String>,
@@ -68,25 +68,39 @@ pub(crate) struct Options {
     /// Take what Debian's archives have now instead of what is in the cache.
     #[arg(long)]
     refresh: bool,
+    /// How many guests run at the same time; by default one for each processor.
+    #[arg(long, value_name = "GUESTS", default_value_t = schedule::guests_at_a_time())]
+    jobs: usize,
     /// How long one case may take.
-    #[arg(long, value_name = "SECONDS", default_value = "300")]
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CASE_SECONDS)]
     case_seconds: u64,
     /// Only cases whose names contain this.
     filter: Option<String>,
 }
 
 const DEFAULT_KERNEL: &str = "debian-6.12";
+/// A hundred times of what a case takes in a guest beside others.
+const DEFAULT_CASE_SECONDS: u64 = 300;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let (true, Some(calls)) = (options.host, &options.enosys) {
         return host::run(&options.wanted(), calls);
     }
+    if options.kvm {
+        guest::check_kvm()?;
+    }
     let runs = match &options.kernel {
         kernel if options.all => matrix::all(kernel.as_deref()),
         kernel => vec![options.run(kernel.as_deref().unwrap_or(DEFAULT_KERNEL))],
     };
-    let limits = Limits { case: Duration::from_secs(options.case_seconds), kvm: options.kvm };
-    let tally = run_all(&runs, options.modules.as_ref(), options.refresh, &limits)?;
+    let conditions = Conditions {
+        modules: options.modules.clone(),
+        refresh: options.refresh,
+        kvm: options.kvm,
+        guests: options.jobs.max(1),
+        case_limit: Duration::from_secs(options.case_seconds),
+    };
+    let tally = run_all(&runs, conditions)?;
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
     match tally {
         Tally { failed: 0, passed: 1.., .. } => Ok(()),
@@ -97,61 +111,38 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The runs that belong to `cargo xtask test`.
 pub(crate) fn run_every_day() -> Result<Tally> {
-    run_all(&matrix::in_every_test(), None, false, &Limits { case: Duration::from_secs(300), kvm: false })
+    let conditions = Conditions {
+        modules: None,
+        refresh: false,
+        kvm: false,
+        guests: schedule::guests_at_a_time(),
+        case_limit: Duration::from_secs(DEFAULT_CASE_SECONDS),
+    };
+    run_all(&matrix::in_every_test(), conditions)
 }
 
-/// How many cases ended how.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) ignored: u64,
-}
-
+/// What holds for all guests of one command.
 #[derive(Debug)]
-struct Limits {
-    case: Duration,
+struct Conditions {
+    /// A directory with modules besides the kernels' own.
+    modules: Option<PathBuf>,
+    refresh: bool,
     kvm: bool,
+    /// How many at a time.
+    guests: usize,
+    /// How long one case may take.
+    case_limit: Duration,
 }
 
-fn run_all(runs: &[Run], modules: Option<&PathBuf>, refresh: bool, limits: &Limits) -> Result<Tally> {
-    let laboratory = Laboratory::new(refresh)?;
-    let mut results: Vec<Results> = Vec::new();
-    for run in runs {
-        let started = Instant::now();
-        println!("\n\x1b[1m==> {}\x1b[0m", run.name());
-        let kernel = Kernel::find(&run.kernel, modules.map(PathBuf::as_path), refresh)?;
-        println!("Linux {}", kernel.release);
-        let cases = laboratory.run(run, &kernel, limits)?;
-        println!("{}: {:.0} s", run.name(), started.elapsed().as_secs_f64());
-        results.push((run.name(), cases));
-    }
+fn run_all(runs: &[Run], conditions: Conditions) -> Result<Tally> {
+    let guests = conditions.guests;
+    let laboratory = Laboratory::new(runs, conditions)?;
+    let results = schedule::run_all(runs, guests, &|run, out| laboratory.run(run, out));
     let file = cache::directory("")?.join("junit.xml");
     junit::write(&results, &file)?;
+    let tally = report::summarize(&results);
     println!("\nResults are in {}", file.display());
-    Ok(report(&results))
-}
-
-/// Lists the failures of all runs, those of one cause together, and counts.
-fn report(results: &[Results]) -> Tally {
-    let mut tally = Tally::default();
-    for (run, cases) in results {
-        let mut causes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for case in cases {
-            match &case.outcome {
-                Outcome::Passed => tally.passed += 1,
-                Outcome::Ignored(_) => tally.ignored += 1,
-                Outcome::Failed(message) => {
-                    tally.failed += 1;
-                    causes.entry(message.trim_end()).or_default().push(&case.name);
-                }
-            }
-        }
-        for (message, names) in causes {
-            println!("\nFAILED on {run}:\n    {}\n{message}", names.join("\n    "));
-        }
-    }
-    tally
+    Ok(tally)
 }
 
 impl Options {
@@ -166,9 +157,10 @@ impl Options {
     }
 
     fn run(&self, kernel: &str) -> Run {
+        let default_here = if self.package.is_some() { "ext4" } else { "tmpfs" };
         Run {
             kernel: kernel.to_owned(),
-            here: self.here.clone(),
+            here: self.here.clone().unwrap_or_else(|| default_here.to_owned()),
             wanted: self.wanted(),
             enosys: self.enosys.clone(),
         }

@@ -1,10 +1,11 @@
 //! What is fetched or built once, and kept below `target/vm` by version.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use crate::Result;
@@ -17,19 +18,24 @@ pub(super) fn directory(name: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// Waits until nobody else works on `name` in the directory `kind`, and keeps all others waiting until the guard is dropped.
+pub(super) fn lock(kind: &str, name: &str) -> Result<Flock<File>> {
+    let file = directory(kind)?.join(format!(".lock-{name}"));
+    let open = File::create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Flock::lock(open, FlockArg::LockExclusive)
+        .map_err(|(_, error)| format!("{}: flock: {error}", file.display()).into())
+}
+
 /// The entry `name` in the directory `kind`, which `make` makes at the path that it is given if it is not there yet. It appears whole or not at all.
 pub(super) fn entry(kind: &str, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let _made_once = lock(kind, name)?;
     let kind = directory(kind)?;
     let entry = kind.join(name);
     if !entry.exists() {
         let aside = tempfile::Builder::new().prefix(".new-").tempdir_in(&kind)?;
         let whole = aside.path().join("whole");
         make(&whole)?;
-        match fs::rename(&whole, &entry) {
-            // Another run was quicker.
-            Err(_) if entry.exists() => {}
-            result => result.map_err(|error| format!("{}: {error}", entry.display()))?,
-        }
+        fs::rename(&whole, &entry).map_err(|error| format!("{}: {error}", entry.display()))?;
     }
     Ok(entry)
 }
@@ -43,6 +49,7 @@ pub(super) fn choice(
     again: bool,
     choose: impl FnOnce() -> Result<PathBuf>,
 ) -> Result<PathBuf> {
+    let _chosen_once = lock(kind, name)?;
     let kind = directory(kind)?;
     let pointer = kind.join(name);
     if !again

@@ -4,9 +4,11 @@
 //! machine's own configuration: another suite is looked for where this machine gets its own from.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use nix::fcntl::Flock;
 
 use super::cache;
 use crate::Result;
@@ -21,6 +23,8 @@ pub(super) struct Suite {
     codename: String,
     config: PathBuf,
     archives: PathBuf,
+    /// apt refuses to work twice in one place.
+    _alone: Flock<File>,
 }
 
 impl Suite {
@@ -39,6 +43,7 @@ impl Suite {
 
     /// A suite by codename, as it is now in the archives.
     pub(super) fn fetch(codename: &str) -> Result<Self> {
+        let alone = cache::lock("apt", codename)?;
         let home = cache::directory(&format!("apt/{codename}"))?;
         for directory in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(home.join(directory))?;
@@ -48,7 +53,8 @@ impl Suite {
         fs::write(home.join("sources.list"), sources(codename)?)?;
         let config = home.join("apt.conf");
         fs::write(&config, configuration(&home))?;
-        let suite = Self { codename: codename.to_owned(), config, archives: home.join("cache/archives") };
+        let archives = home.join("cache/archives");
+        let suite = Self { codename: codename.to_owned(), config, archives, _alone: alone };
         println!("Ask for Debian's packages of {codename}");
         check(suite.apt_get().args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]))?;
         Ok(suite)

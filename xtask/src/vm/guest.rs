@@ -24,7 +24,20 @@ pub(super) struct Machine<'a> {
 }
 
 /// Enough for the images of file systems, which lie in memory.
-const MEMORY_MIB: u32 = 3072;
+pub(super) const MEMORY_MIB: usize = 3072;
+
+/// A crash ends the guest. The kernel does not test its own cryptography first, nor guard against what a processor would guess: half of the time to boot.
+const KERNEL_OPTIONS: &str = "console=ttyS0 quiet panic=-1 oops=panic cryptomgr.notests mitigations=off";
+
+const KVM: &str = "/dev/kvm";
+
+/// Says what is missing if this machine offers no virtualisation by its processor. That the device opens does not mean that a guest boots.
+pub(super) fn check_kvm() -> Result<()> {
+    match File::options().read(true).write(true).open(KVM) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{KVM}: {error}: without --kvm, guests run by emulation").into()),
+    }
+}
 
 /// A running guest, which ends with this.
 #[derive(Debug)]
@@ -54,7 +67,7 @@ impl Machine<'_> {
         command.args(["-machine", "pc", "-cpu", "max", "-smp", "1", "-accel", accelerator]);
         command.args(["-m", &MEMORY_MIB.to_string()]);
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initrd);
-        command.args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"]);
+        command.args(["-append", KERNEL_OPTIONS]);
         command.args([
             "-nodefaults",
             "-no-user-config",

@@ -59,12 +59,12 @@ pub(crate) fn as_if_older(run: impl FnMut(&mut Command) -> Result<()>) -> Result
 
 fn each_program(wanted: &Wanted, calls: &str, mut run: impl FnMut(&mut Command) -> Result<()>) -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let suite = Suite::build(wanted, directory.path())?;
-    let enosys = enosys()?;
+    let suite = Suite::build(&wanted.package, directory.path())?;
+    let (enosys, arguments) = (enosys()?, wanted.command_line());
     suite
         .programs()
         .iter()
-        .try_for_each(|program| run(Command::new(&enosys).arg(calls).arg(program).args(suite.arguments())))
+        .try_for_each(|program| run(Command::new(&enosys).arg(calls).arg(program).args(&arguments)))
 }
 
 #[cfg(test)]

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::report::Results;
 use super::transcript::{Case, Outcome};
 use crate::Result;
 
-/// The cases of one guest, with the name of what it ran.
-pub(super) type Results = (String, Vec<Case>);
-
 pub(super) fn write(results: &[Results], file: &Path) -> Result<()> {
     let mut report = Report::new("vm-test");
-    report.set_time(results.iter().flat_map(|(_, cases)| cases).map(|case| case.took).sum::<Duration>());
-    for (name, cases) in results {
-        let mut suite = TestSuite::new(name.as_str());
-        suite.set_time(cases.iter().map(|case| case.took).sum::<Duration>());
-        suite.add_test_cases(cases.iter().map(|case| test_case(name, case)));
+    report.set_time(results.iter().flat_map(|run| &run.cases).map(|case| case.took).sum::<Duration>());
+    for run in results {
+        let mut suite = TestSuite::new(run.name.as_str());
+        suite.set_time(run.cases.iter().map(|case| case.took).sum::<Duration>());
+        suite.add_test_cases(run.cases.iter().map(|case| test_case(&run.name, case)));
+        if let Some(last_words) = &run.last_words {
+            suite.set_system_err(last_words.as_str());
+        }
         report.add_test_suite(suite);
     }
     Ok(report.serialize(File::create(file)?)?)

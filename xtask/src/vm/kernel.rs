@@ -40,7 +40,7 @@ pub(super) fn stock_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// A kernel, ready to boot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kernel {
     /// As `uname -r` has it.
     pub(super) release: String,

@@ -1,56 +1,84 @@
 //! One run: what is put into a guest, and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 use super::guest::{Guest, Heard, Machine};
 use super::initramfs::Initramfs;
 use super::kernel::Kernel;
 use super::matrix::Run;
+use super::report::Results;
 use super::suite::Suite;
-use super::transcript::{Case, Transcript};
+use super::transcript::Transcript;
 use super::userland::Userland;
-use super::{Limits, cache, host, modules, verdict};
+use super::{Conditions, cache, host, modules, verdict};
 use crate::Result;
 
 /// The first process of a guest.
 const INIT: &str = include_str!("init.sh");
 
-/// What all runs have in common.
+/// What the runs have in common, all of it built or fetched: several can be made at the same time.
 pub(super) struct Laboratory {
     userland: Userland,
+    kernels: BTreeMap<String, Kernel>,
+    suites: BTreeMap<String, Suite>,
+    enosys: Option<PathBuf>,
+    conditions: Conditions,
+    /// Where the programs of the suites lie.
+    _programs: TempDir,
 }
 
 impl Laboratory {
-    pub(super) fn new(refresh: bool) -> Result<Self> {
-        Ok(Self { userland: Userland::find(refresh)? })
+    /// Prepares what is needed for `runs`.
+    pub(super) fn new(runs: &[Run], conditions: Conditions) -> Result<Self> {
+        let programs = tempfile::tempdir_in(cache::directory("")?)?;
+        let (mut kernels, mut suites) = (BTreeMap::new(), BTreeMap::new());
+        for run in runs {
+            if !suites.contains_key(&run.wanted.package) {
+                let package = &run.wanted.package;
+                suites.insert(package.clone(), Suite::build(package, programs.path())?);
+            }
+            if !kernels.contains_key(&run.kernel) {
+                let modules = conditions.modules.as_deref();
+                kernels.insert(run.kernel.clone(), Kernel::find(&run.kernel, modules, conditions.refresh)?);
+            }
+        }
+        let enosys = runs.iter().any(|run| run.enosys.is_some()).then(host::enosys).transpose()?;
+        let userland = Userland::find(conditions.refresh)?;
+        Ok(Self { userland, kernels, suites, enosys, conditions, _programs: programs })
     }
 
-    /// Runs a suite in a guest and returns every case with what became of it.
-    pub(super) fn run(&self, run: &Run, kernel: &Kernel, limits: &Limits) -> Result<Vec<Case>> {
-        let directory = tempfile::tempdir_in(cache::directory("")?)?;
-        let suite = Suite::build(&run.wanted, directory.path())?;
-        let names =
-            suite.programs().iter().map(|program| suite.names(program)).collect::<Result<Vec<_>>>()?;
+    /// Runs a suite in a guest, passes on what it prints, and returns every case with what became of it.
+    pub(super) fn run(&self, run: &Run, out: &mut dyn Write) -> Result<Results> {
+        let (kernel, suite) = (&self.kernels[&run.kernel], &self.suites[&run.wanted.package]);
+        writeln!(out, "Linux {}", kernel.release)?;
+        let names = suite.names(&run.wanted.command_line())?;
         if names.iter().all(Vec::is_empty) {
-            return Err(format!("{}: there is no such case", run.name()).into());
+            return Err("there is no such case".into());
         }
+        let directory = tempfile::tempdir_in(cache::directory("")?)?;
         let initrd = directory.path().join("initrd");
         fs::copy(self.base(kernel, directory.path())?, &initrd)?;
-        self.add_run(&initrd, run, &suite)?;
-        let logs = cache::directory("logs")?;
-        let machine = Machine { kernel: &kernel.image, initrd: &initrd, kvm: limits.kvm, logs: &logs };
+        self.add_run(&initrd, run, suite)?;
+        let logs = cache::directory(&format!("logs/{}", file_name(&run.name())))?;
+        let kvm = self.conditions.kvm;
+        let machine = Machine { kernel: &kernel.image, initrd: &initrd, kvm, logs: &logs };
         let mut guest = machine.boot(&self.userland)?;
-        let (transcript, ending) = follow(&mut guest, limits)?;
-        if !transcript.is_done() {
-            println!("\n{ending}; its last words:\n{}", guest.last_words());
+        let (transcript, ending) = follow(&mut guest, self.conditions.case_limit, out)?;
+        let last_words = (!transcript.is_done()).then(|| guest.last_words());
+        if let Some(last_words) = &last_words {
+            writeln!(out, "\n{ending}; its last words:\n{last_words}")?;
         }
         let exits = transcript.exits().to_vec();
         let cases = transcript.into_cases(&ending, Instant::now());
-        Ok(verdict::judge(cases, &names, &exits, |reason| kernel.excuses(reason), &ending))
+        let cases = verdict::judge(cases, &names, &exits, |reason| kernel.excuses(reason), &ending);
+        Ok(Results { name: run.name(), cases, last_words })
     }
 
     /// An archive with all that does not change from run to run, kept by the versions of what is in it.
@@ -97,8 +125,8 @@ impl Laboratory {
         archive.bytes(Path::new("init"), 0o755, INIT.as_bytes())?;
         let mut job = format!("here {}\n", quoted(&run.here));
         let mut prefix = String::from("run");
-        if let Some(calls) = &run.enosys {
-            archive.program(Path::new("tests/enosys"), &host::enosys()?, &self.userland)?;
+        if let (Some(calls), Some(enosys)) = (&run.enosys, &self.enosys) {
+            archive.program(Path::new("tests/enosys"), enosys, &self.userland)?;
             prefix = format!("run /tests/enosys {calls}");
         }
         for program in suite.programs() {
@@ -108,7 +136,7 @@ impl Laboratory {
             // As `transcript` understands it.
             let arguments = ["--test-threads=1", "--color=never"].map(str::to_owned).into_iter();
             let arguments: Vec<String> =
-                arguments.chain(suite.arguments().iter().map(|word| quoted(word))).collect();
+                arguments.chain(run.wanted.command_line().iter().map(|word| quoted(word))).collect();
             writeln!(job, "{prefix} /{} {}", place.display(), arguments.join(" "))?;
         }
         archive.bytes(Path::new("job"), 0o644, job.as_bytes())?;
@@ -120,19 +148,18 @@ impl Laboratory {
 const BETWEEN_CASES: Duration = Duration::from_secs(120);
 
 /// Passes on what the guest says, until it is done or in trouble; the second value says how it ended.
-fn follow(guest: &mut Guest, limits: &Limits) -> Result<(Transcript, String)> {
+fn follow(guest: &mut Guest, case_limit: Duration, out: &mut dyn Write) -> Result<(Transcript, String)> {
     let mut transcript = Transcript::default();
     let mut last = Instant::now();
     loop {
         let (since, limit) = match transcript.running() {
-            Some((_, since)) => (since, limits.case),
-            None => (last, limits.case.max(BETWEEN_CASES)),
+            Some((_, since)) => (since, case_limit),
+            None => (last, case_limit.max(BETWEEN_CASES)),
         };
         match guest.listen(since + limit) {
             Heard::Bytes(bytes) => {
                 last = Instant::now();
                 transcript.take(&bytes, last);
-                let mut out = io::stdout().lock();
                 out.write_all(&bytes)?;
                 out.flush()?;
             }
@@ -153,6 +180,13 @@ fn follow(guest: &mut Guest, limits: &Limits) -> Result<(Transcript, String)> {
     }
 }
 
+/// A name without what a path or a shell would take for something else.
+fn file_name(name: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || character == '.';
+    let words = name.split(|character| !plain(character)).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}
+
 /// A word for the shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -161,6 +195,13 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_runs_name_files() {
+        let name = "debian-6.1 --fs=xfs,btrfs quota, without statx";
+        assert_eq!(file_name(name), "debian-6.1-fs-xfs-btrfs-quota-without-statx");
+        assert_eq!(file_name("/boot/../bzImage"), "boot-..-bzImage");
+    }
 
     #[test]
     fn words_stay_words() {

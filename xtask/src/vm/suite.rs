@@ -19,19 +19,26 @@ pub(super) struct Wanted {
     pub(super) arguments: Vec<String>,
 }
 
+impl Wanted {
+    /// The command line of each of the programs: every case that fits, and none may be left out for want of something.
+    pub(super) fn command_line(&self) -> Vec<String> {
+        let all = if self.package == CONFORMANCE { "--strict" } else { "--include-ignored" };
+        [all.to_owned()].into_iter().chain(self.arguments.iter().cloned()).collect()
+    }
+}
+
 /// Test programs of one crate without what a debugger wants of them.
 #[derive(Debug)]
 pub(super) struct Suite {
     programs: Vec<PathBuf>,
-    arguments: Vec<String>,
 }
 
 impl Suite {
-    /// Builds the programs and puts them into `directory`.
-    pub(super) fn build(wanted: &Wanted, directory: &Path) -> Result<Self> {
+    /// Builds the programs of a crate and puts them into `directory`.
+    pub(super) fn build(package: &str, directory: &Path) -> Result<Self> {
         let mut build = cargo();
         build.args(["test", "--no-run", "--quiet", "--all-features", "--message-format=json"]);
-        build.args(["--package", &wanted.package]);
+        build.args(["--package", package]);
         let messages = String::from_utf8(output(&mut build)?.stdout)?;
         let mut programs = Vec::new();
         for program in messages.lines().filter_map(test_program) {
@@ -39,24 +46,21 @@ impl Suite {
             check(Command::new("strip").arg("-o").arg(&stripped).arg(&program))?;
             programs.push(stripped);
         }
-        let is_conformance = wanted.package == CONFORMANCE;
-        let all = if is_conformance { "--strict" } else { "--include-ignored" };
-        let arguments = [all.to_owned()].into_iter().chain(wanted.arguments.iter().cloned()).collect();
-        Ok(Self { programs, arguments })
+        Ok(Self { programs })
     }
 
     pub(super) fn programs(&self) -> &[PathBuf] {
         &self.programs
     }
 
-    pub(super) fn arguments(&self) -> &[String] {
-        &self.arguments
+    /// The names of the cases that each program has for these arguments, which is the same on every machine.
+    pub(super) fn names(&self, arguments: &[String]) -> Result<Vec<Vec<String>>> {
+        self.programs.iter().map(|program| names(program, arguments)).collect()
     }
+}
 
-    /// The names of the cases that a program has for these arguments, which is the same on every machine.
-    pub(super) fn names(&self, program: &Path) -> Result<Vec<String>> {
-        let listed = output(Command::new(program).arg("--list").args(&self.arguments))?;
-        let listed = String::from_utf8(listed.stdout)?;
-        Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
-    }
+fn names(program: &Path, arguments: &[String]) -> Result<Vec<String>> {
+    let listed = output(Command::new(program).arg("--list").args(arguments))?;
+    let listed = String::from_utf8(listed.stdout)?;
+    Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }

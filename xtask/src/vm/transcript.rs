@@ -28,6 +28,12 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// One of which nothing was heard but that it failed.
+    pub(super) fn failed(program: usize, name: &str, message: String) -> Self {
+        let outcome = Outcome::Failed(message);
+        Self { program, name: name.to_owned(), outcome, took: Duration::ZERO, output: String::new() }
+    }
+
     pub(super) fn is_failure(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_))
     }
@@ -40,7 +46,8 @@ pub(super) struct Transcript {
     running: Option<Running>,
     /// The failed case whose message is being printed.
     explained: Option<String>,
-    messages: BTreeMap<String, String>,
+    /// Of each program's failed cases.
+    messages: BTreeMap<(usize, String), String>,
     cases: Vec<Case>,
     exits: Vec<i32>,
     is_done: bool,
@@ -87,7 +94,7 @@ impl Transcript {
         self.end(Outcome::Failed(reason.to_owned()), now);
         for case in &mut self.cases {
             if let (Outcome::Failed(known), Some(message)) =
-                (&mut case.outcome, self.messages.get(&case.name))
+                (&mut case.outcome, self.messages.get(&(case.program, case.name.clone())))
             {
                 known.clone_from(message);
             }
@@ -153,7 +160,7 @@ impl Transcript {
         } else if line == "failures:" {
             self.explained = None;
         } else if let Some(name) = &self.explained {
-            let message = self.messages.entry(name.clone()).or_default();
+            let message = self.messages.entry((self.exits.len(), name.clone())).or_default();
             message.push_str(line);
             message.push('\n');
         }

@@ -21,13 +21,7 @@ pub(super) fn judge(
     }
     let mut more = Vec::new();
     for (program, names) in expected.iter().enumerate() {
-        let fail = |name: &str, message: String| Case {
-            program,
-            name: name.to_owned(),
-            outcome: Outcome::Failed(message),
-            took: std::time::Duration::ZERO,
-            output: String::new(),
-        };
+        let fail = |name: &str, message: String| Case::failed(program, name, message);
         let has = |name: &String| cases.iter().any(|case| case.program == program && case.name == *name);
         let missing = names.iter().filter(|name| !has(name));
         more.extend(missing.map(|name| fail(name, format!("no result: {ending}"))));
