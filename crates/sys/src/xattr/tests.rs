@@ -144,6 +144,22 @@ fn entry_names_are_bytes() {
 }
 
 #[test]
+fn a_tmpfs_has_attributes_of_users_since_linux_6_6() {
+    let dir = test_dir::on_tmpfs();
+    fs::write(dir.path().join("file"), b"").unwrap();
+    let dirfd = File::open(dir.path()).unwrap();
+    match set_at(&dirfd, "file", NAME, b"v", SetFlags::empty()) {
+        Ok(()) => assert_eq!(get_at(&dirfd, "file", NAME).unwrap().unwrap(), b"v"),
+        refused => {
+            assert_eq!(refused, Err(Errno::EOPNOTSUPP));
+            assert!(!test_dir::kernel_is_at_least(6, 6));
+            assert_eq!(get_at(&dirfd, "file", NAME), Err(Errno::EOPNOTSUPP));
+            assert!(names(&list_at(&dirfd, "file").unwrap()).is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_plain_call_needs_an_open_file() {
     let (dir, _) = dir_with_file();
     let path_fd = opath(&dir.path().join("file"));
