@@ -43,8 +43,8 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>
     let [new_tree, old_tree] = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
     let mut suspects = Suspects::new();
     // What the transaction itself wrote is older than the snapshot: making one is the last that it does.
-    new_tree.suspect(parted_at + 1, &mut suspects).map_err(failed(new, "search tree"))?;
-    old_tree.suspect(parted_at + 1, &mut suspects).map_err(failed(old, "search tree"))?;
+    new_tree.suspect(parted_at + 1, &old_tree, &mut suspects).map_err(failed(new, "search tree"))?;
+    old_tree.suspect(parted_at + 1, &new_tree, &mut suspects).map_err(failed(old, "search tree"))?;
     if suspects.is_empty() {
         return Ok(Some(Vec::new()));
     }

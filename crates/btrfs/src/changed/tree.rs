@@ -36,11 +36,10 @@ struct Name {
 
 /// An inode that changed.
 struct Changed {
-    inode: u64,
-    is_dir: bool,
-    /// Fewer than `links` when not all were met on the way.
+    number: u64,
+    inode: Inode,
+    /// Fewer than there are when not all were met on the way.
     names: Vec<Name>,
-    links: u32,
 }
 
 /// How a directory is reached.
@@ -57,23 +56,27 @@ impl<'a> Tree<'a> {
         Self { root, id, directories: RefCell::default(), buffer: RefCell::default() }
     }
 
-    /// Adds the paths of everything that the transaction `since` or a later one changed, and of the subvolumes inside, which have trees of their own.
+    /// Adds the paths of everything that the transaction `since` or a later one changed, and of the subvolumes inside, which have trees of their own. Before `since`, this tree and `other` were the same.
     ///
     /// What is moved or removed meanwhile may be missed, as in every walk over files in use.
-    pub(super) fn suspect(&self, since: u64, suspects: &mut Suspects) -> Result<()> {
+    pub(super) fn suspect(&self, since: u64, other: &Self, suspects: &mut Suspects) -> Result<()> {
         let mut places = HashMap::from([(ROOT_INODE, Some(suspects.root()))]);
         for mut changed in self.changed(since)? {
-            if changed.inode == ROOT_INODE {
+            if changed.number == ROOT_INODE {
                 suspects.list(suspects.root());
                 continue;
             }
-            if changed.names.len() < usize::try_from(changed.links).unwrap_or(usize::MAX) {
-                changed.names = self.names(changed.inode)?;
+            let is_dir = changed.inode.file_type.is_dir();
+            if is_dir && other.has_as_before(&changed, since)? {
+                continue;
+            }
+            if changed.names.len() < usize::try_from(changed.inode.links).unwrap_or(usize::MAX) {
+                changed.names = self.names(changed.number)?;
             }
             for Name { directory, name } in changed.names {
                 let Some(directory) = self.place(directory, &mut places, suspects)? else { continue };
                 let place = suspects.add(directory, &name);
-                if changed.is_dir {
+                if is_dir {
                     suspects.list(place);
                 }
             }
@@ -112,15 +115,14 @@ impl<'a> Tree<'a> {
         while let Some(item) = search.next_item()? {
             match item.key.item_type {
                 item::INODE_ITEM => {
-                    let Inode { changed_at, links, file_type } = Inode::parse(item.data)?;
-                    if changed_at >= since && links > 0 {
-                        let (inode, is_dir) = (item.key.object, file_type.is_dir());
-                        found.push(Changed { inode, is_dir, names: Vec::new(), links });
+                    let inode = Inode::parse(item.data)?;
+                    if inode.changed_at >= since && inode.links > 0 {
+                        found.push(Changed { number: item.key.object, inode, names: Vec::new() });
                     }
                 }
                 _ => {
-                    if let Some(changed) = found.last_mut().filter(|last| last.inode == item.key.object)
-                        && changed.inode != ROOT_INODE
+                    if let Some(changed) = found.last_mut().filter(|last| last.number == item.key.object)
+                        && changed.number != ROOT_INODE
                     {
                         for name in item::names(item) {
                             changed.names.push(name?.into());
@@ -130,6 +132,19 @@ impl<'a> Tree<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Whether the directory that `changed` in another tree is here as both trees had it before `since`, and has only been read there.
+    ///
+    /// Reading a directory marks it as changed now and then, and who walks over a tree reads all of them.
+    fn has_as_before(&self, changed: &Changed, since: u64) -> Result<bool> {
+        let key = Key { object: changed.number, item_type: item::INODE_ITEM, offset: 0 };
+        let range = Range { tree: self.id, first: key, last: key, since: 0 };
+        let mut buffer = self.buffer.borrow_mut();
+        let mut search = Search::new(self.fd(), range, &mut buffer);
+        let Some(found) = search.next_item()? else { return Ok(false) };
+        let before = Inode::parse(found.data)?;
+        Ok(before.changed_at < since && changed.inode.is_unchanged_since(&before))
     }
 
     /// All names of an inode.

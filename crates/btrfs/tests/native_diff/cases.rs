@@ -69,6 +69,75 @@ fn edits_around_the_moment_of_the_snapshot() {
     }
 }
 
+/// Reads every directory, which the file system notes in each.
+fn read_through(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            read_through(&entry.path());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn directories_that_were_read_only_are_no_changes() {
+    let volume = Volume::new(",strictatime");
+    let base = volume.create("base", None);
+    for dir in ["read", "read/renamed", "read/inside", "read/attributes", "quiet"] {
+        write(&base, &format!("{dir}/old"), "");
+        write(&base, &format!("{dir}/file"), "before");
+    }
+    let child = volume.create("child", Some("base"));
+    read_through(&child.join("read"));
+    assert_eq!(agreed(&volume, "child", "base"), [""; 0]);
+    // Of the same length as before, so that the directory's size says nothing.
+    fs::rename(child.join("read/renamed/old"), child.join("read/renamed/new")).unwrap();
+    fs::set_permissions(child.join("read/attributes"), fs::Permissions::from_mode(0o700)).unwrap();
+    edit_in_place(&child.join("read/inside/file"));
+    read_through(&child);
+    let expected = [
+        "C /read",
+        "C /read/attributes",
+        "C /read/inside",
+        "C /read/inside/file",
+        "C /read/renamed",
+        "A /read/renamed/new",
+        "D /read/renamed/old",
+    ];
+    let mut changes = agreed(&volume, "child", "base");
+    changes.sort_by(|one, other| one[2..].cmp(&other[2..]));
+    assert_eq!(changes, expected);
+    // Now the base's directories were read, too.
+    read_through(&base);
+    changes = agreed(&volume, "child", "base");
+    changes.sort_by(|one, other| one[2..].cmp(&other[2..]));
+    assert_eq!(changes, expected);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn both_changed_alike_and_at_once() {
+    let volume = Volume::new("");
+    let base = volume.create("base", None);
+    for round in 0..20 {
+        write(&base, &format!("{round}/one"), "");
+        write(&base, &format!("{round}/two"), "");
+    }
+    let child = volume.create("child", Some("base"));
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        // Within one tick of the clock, both directories lose a name of the same length, which leaves no trace but in them.
+        fs::remove_file(base.join(format!("{round}/one"))).unwrap();
+        fs::remove_file(child.join(format!("{round}/two"))).unwrap();
+        expected.extend([format!("C /{round}"), format!("A /{round}/one"), format!("D /{round}/two")]);
+    }
+    let mut changes = agreed(&volume, "child", "base");
+    changes.sort_by(|one, other| one[2..].cmp(&other[2..]));
+    expected.sort_by(|one, other| one[2..].cmp(&other[2..]));
+    assert_eq!(changes, expected);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn another_name_of_a_file_that_moved_along_with_its_directory() {

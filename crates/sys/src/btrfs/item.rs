@@ -38,7 +38,11 @@ pub struct Inode {
     pub links: u32,
     /// The kind of file.
     pub file_type: FileType,
+    all: [u8; INODE_BYTES],
 }
+
+/// Bytes of `struct btrfs_inode_item`.
+const INODE_BYTES: usize = 160;
 
 impl Inode {
     /// Reads an item of type [`INODE_ITEM`].
@@ -48,14 +52,22 @@ impl Inode {
     /// `EBADMSG` when it is too short.
     #[doc(alias = "btrfs_inode_item")]
     pub fn parse(data: &[u8]) -> Result<Self> {
-        const BYTES: usize = 160;
-        let data = data.get(..BYTES).ok_or(MALFORMED)?;
-        let narrow = |at| chunk(data, at).map(u32::from_le_bytes);
+        let all: [u8; INODE_BYTES] = chunk(data, 0)?;
+        let narrow = |at| chunk(&all, at).map(u32::from_le_bytes);
         Ok(Self {
-            changed_at: wide(data, 8)?,
+            changed_at: wide(&all, 8)?,
             links: narrow(40)?,
             file_type: FileType::from_mode(narrow(52)?),
+            all,
         })
+    }
+
+    /// Whether nothing that counts as a change of the inode came between `before`, an earlier state of it, and this one: it was read at most.
+    ///
+    /// Everything but [`changed_at`](Self::changed_at) and the time of access is the same then, also the number of changes that there were of it (`sequence`). For a directory it says that names are the same, too; the contents of a file
+    /// can be changed through memory without being counted.
+    pub fn is_unchanged_since(&self, before: &Self) -> bool {
+        [0..8, 16..112, 124..INODE_BYTES].into_iter().all(|part| self.all[part.clone()] == before.all[part])
     }
 }
 
@@ -219,7 +231,7 @@ mod tests {
         data[8] = 42;
         data[40] = 3;
         data[53] = 0x40;
-        let expected = Inode { changed_at: 42, links: 3, file_type: FileType::Directory };
+        let expected = Inode { changed_at: 42, links: 3, file_type: FileType::Directory, all: data };
         assert_eq!(Inode::parse(&data).unwrap(), expected);
         assert_eq!(Inode::parse(&data[..159]).unwrap_err(), Errno::EBADMSG);
         let mut data = [0; 439];
@@ -230,6 +242,17 @@ mod tests {
         assert_eq!(Origin::parse(&data).unwrap().parent, Some([2; 16]));
         // Before Linux 3.6 the item ended here.
         assert_eq!(Origin::parse(&data[..239]).unwrap_err(), Errno::EBADMSG);
+    }
+
+    #[test]
+    fn reading_is_no_change() {
+        let before = Inode::parse(&[0; 160]).unwrap();
+        for at in 0..160 {
+            let mut data = [0; 160];
+            data[at] = 1;
+            let is_of_reading = (8..16).contains(&at) || (112..124).contains(&at);
+            assert_eq!(Inode::parse(&data).unwrap().is_unchanged_since(&before), is_of_reading, "byte {at}");
+        }
     }
 
     proptest! {

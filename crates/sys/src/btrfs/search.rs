@@ -156,9 +156,12 @@ impl<'buffer, Fd: AsFd> Search<'buffer, Fd> {
             return Ok(false);
         }
         let request = &mut *self.buffer.0;
-        request.key = SearchKey::of(&self.range);
-        request.bytes = ROOM as u64;
-        search(self.file.as_fd(), request)?;
+        let is_small = self.range.first.object == self.range.last.object;
+        let result = search_in(self.file.as_fd(), request, &self.range, if is_small { LITTLE } else { ROOM });
+        match result {
+            Err(Errno::EOVERFLOW) if is_small => search_in(self.file.as_fd(), request, &self.range, ROOM)?,
+            result => result?,
+        }
         (self.start, self.left) = (0, request.key.items);
         self.ended = self.left == 0;
         Ok(!self.ended)
@@ -176,9 +179,12 @@ pub fn commit(file: impl AsFd) -> Result<()> {
     unsafe { ioctl::sync(file.as_fd().as_raw_fd()) }.map(drop)
 }
 
-fn search(file: BorrowedFd<'_>, request: &mut Request) -> Result<()> {
+/// Searches with the first `room` bytes of what there is, which are [`ROOM`] at most.
+fn search_in(file: BorrowedFd<'_>, request: &mut Request, range: &Range, room: usize) -> Result<()> {
+    request.key = SearchKey::of(range);
+    request.bytes = room.min(ROOM) as u64;
     syscall::retry_on_interrupt(|| {
-        // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_search_args_v2` and, as its `bytes` says, `ROOM` bytes after it, which is what a `Request` is.
+        // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_search_args_v2` and as many bytes after it as its `bytes` says, which are no more than a `Request` has.
         let returned = unsafe { libc::ioctl(file.as_raw_fd(), TREE_SEARCH_V2, &raw mut *request) };
         Errno::result(returned).map(drop)
     })
@@ -189,6 +195,9 @@ const HEADER_BYTES: usize = 32;
 
 /// No item is larger than a block of a tree, and no block than 64 KiB, less its header. The kernel touches every page of it for each block that it finds, so that more costs more.
 const ROOM: usize = 64 * 1024;
+
+/// Enough for most single objects.
+const LITTLE: usize = 4 * 1024;
 
 /// The first item of what the kernel found, and how many bytes it takes.
 fn parse(found: &[u8]) -> Result<(Item<'_>, usize)> {
