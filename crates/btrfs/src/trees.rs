@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use graphdriver_archive::RootDir;
+use graphdriver_archive::{self as archive, CompareOptions, RootDir};
 use graphdriver_core::trees::{Filling, Purpose, Tree, TreeHome};
 use graphdriver_core::{Change, CreateOptions, Error, LayerId, Result};
 use nix::errno::Errno;
@@ -35,12 +35,13 @@ impl TreeHome for Home {
         self.layers.open(operation, id)
     }
 
-    /// Found by the ages of the trees' blocks, when one layer is a snapshot of the other, directly or through others, or both are snapshots of a third. For other pairs, and where
-    /// trees may not be searched, the answer is `None`.
+    /// Found by the ages of the trees' blocks, when one layer is a snapshot of the other, directly or through others, or both are snapshots of a third. For other pairs the answer is `None`.
+    ///
+    /// Where trees may not be searched, both layers are compared in full, here, since who lacks that right mostly may not mount either.
     fn compare(&self, layer: Tree<'_>, base: Tree<'_>) -> Result<Option<Vec<Change>>> {
         if let Some(reason) = no_native_diff(self) {
             tracing::info!(layer = %layer.id, %reason, "comparing both layers in full");
-            return Ok(None);
+            return Ok(Some(archive::changes(layer.root, Some(base.root), &CompareOptions::default())?));
         }
         let found = changed::changes(layer.root, base.root)?;
         if found.is_none() {

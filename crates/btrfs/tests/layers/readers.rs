@@ -1,15 +1,16 @@
 //! Layers that are only read: mounted so that nobody can write to them.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, Read};
 use std::path::Path;
+use std::process::Command;
 
-use graphdriver_core::{MountOptions, bind_read_only, mount_info};
+use graphdriver_core::{ErrorKind, IdMaps, MountOptions, bind_read_only, mount_info};
 
-use crate::volume::{Volume, create, id};
+use crate::volume::{Volume, create, id, open_at, run};
 
 fn is_refused(dir: &Path) -> bool {
-    fs::write(dir.join("new"), "").is_err_and(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
+    fs::write(dir.join("new"), "").is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 #[test]
@@ -74,4 +75,41 @@ fn a_kept_mount_is_ended_by_another_opening() {
     assert!(is_refused(&path));
     graph.unmount(&id("layer")).unwrap();
     assert!(!path.exists());
+}
+
+/// Tells the process without privilege which volume it is about.
+const VOLUME: &str = "GRAPHDRIVER_BTRFS_VOLUME";
+
+#[test]
+#[ignore = "needs root"]
+fn without_the_right_to_mount() {
+    if let Some(dir) = std::env::var_os(VOLUME) {
+        return compare_without_mounts(dir.as_ref());
+    }
+    let volume = Volume::new();
+    let graph = volume.open();
+    create(&graph, "base", None);
+    fs::write(volume.layer("base").join("file"), "before").unwrap();
+    create(&graph, "child", Some("base"));
+    fs::write(volume.layer("child").join("file"), "after it").unwrap();
+    let mut this_test = Command::new("setpriv");
+    this_test.args(["--bounding-set", "-sys_admin"]).arg(std::env::current_exe().unwrap());
+    this_test.args(["readers::without_the_right_to_mount", "--exact", "--include-ignored"]);
+    let said = run(this_test.env(VOLUME, volume.path()));
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+fn compare_without_mounts(dir: &Path) {
+    let graph = open_at(dir, &[]).unwrap();
+    let refused = graph.mount(&id("child"), &MountOptions::read_only()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{}", refused.report());
+    let changes = graph.changes(&id("child"), Some(&id("base"))).unwrap();
+    assert_eq!(changes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["C /file"]);
+    assert_eq!(graph.diff_size(&id("child"), Some(&id("base"))).unwrap(), 8);
+    let mut diff = graph.diff(&id("child"), Some(&id("base")), &IdMaps::default()).unwrap();
+    let mut tar = Vec::new();
+    diff.read_to_end(&mut tar).unwrap();
+    diff.finish().unwrap();
+    assert!(tar.windows(8).any(|bytes| bytes == b"after it"));
+    assert!(!graph.capabilities().native_diff);
 }
