@@ -34,12 +34,13 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>
     let (Some(new_info), Some(old_info)) = (known_of(new)?, known_of(old)?) else {
         return Ok(None);
     };
-    // What a transaction holds back would not be found in the trees; nor would contents that are not written yet, when they did not change the file's time.
-    search::commit(new).map_err(failed(new, "sync"))?;
     let infos = [new_info, old_info];
     let Some(parted_at) = lineage::parted_at(new, &infos).map_err(failed(new, "search tree"))? else {
         return Ok(None);
     };
+    // Neither is in the trees before: what a transaction holds back of directories and metadata, and that a file was written to whose contents are not on disk. For the former a transaction would do
+    // (`BTRFS_IOC_START_SYNC`), the latter takes this one call.
+    search::commit(new).map_err(failed(new, "sync"))?;
     let [new_tree, old_tree] = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
     let mut suspects = Suspects::new();
     // What the transaction itself wrote is older than the snapshot: making one is the last that it does.
