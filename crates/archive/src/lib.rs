@@ -32,7 +32,7 @@ pub use apply::{Applied, ApplyOptions, ArchiveDigest, WhiteoutMode, apply, apply
 pub use change::{Change, ChangeKind};
 pub use changes::{
     CompareOptions, ContentCheck, SuspectPlace, Suspects, changes, changes_among, changes_size,
-    layer_changes, layer_size,
+    layer_changes, layer_size, names_of,
 };
 pub use chown::{chown_root, chown_tree};
 pub use copy::{CopyMethod, CopyOptions, copy_tree};

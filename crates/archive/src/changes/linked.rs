@@ -1,6 +1,6 @@
 //! Files with several names, of which only some changed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use graphdriver_sys::FileType;
@@ -14,6 +14,8 @@ use crate::change::{Change, ChangeKind};
 pub(super) struct LinkedNames {
     changed: HashSet<Inode>,
     same: Vec<(Inode, PathBuf)>,
+    /// How many names a file has, and how many of them were met.
+    names: HashMap<Inode, (u64, u64)>,
 }
 
 type Inode = (dev_t, ino_t);
@@ -25,6 +27,7 @@ impl LinkedNames {
             return;
         }
         let inode = (stat.st_dev, stat.st_ino);
+        self.names.entry(inode).or_insert((stat.st_nlink, 0)).1 += 1;
         if changed {
             self.changed.insert(inode);
         } else {
@@ -36,16 +39,21 @@ impl LinkedNames {
     pub(super) fn extend(&mut self, other: Self) {
         self.changed.extend(other.changed);
         self.same.extend(other.same);
+        for (inode, (links, met)) in other.names {
+            self.names.entry(inode).or_insert((links, 0)).1 += met;
+        }
     }
 
-    /// The inode numbers of changed files of several names on the device.
-    pub(super) fn changed_on(&self, device: dev_t) -> Vec<ino_t> {
-        self.changed.iter().filter(|(dev, _)| *dev == device).map(|(_, ino)| *ino).collect()
+    /// The inode numbers of changed files on the device of which not every name was met.
+    pub(super) fn incomplete_on(&self, device: dev_t) -> BTreeSet<ino_t> {
+        let is_incomplete = |inode: &&Inode| self.names.get(*inode).is_some_and(|(links, met)| met < links);
+        let changed = self.changed.iter().filter(|(dev, _)| *dev == device);
+        changed.filter(is_incomplete).map(|(_, ino)| *ino).collect()
     }
 
     /// The unchanged names of files that have a changed name too, as modified: without them in it, an archive could not say that both are one file.
     pub(super) fn brought_along(self) -> impl Iterator<Item = Change> {
-        let Self { changed, same } = self;
+        let Self { changed, same, .. } = self;
         let brought = same.into_iter().filter(move |(inode, _)| changed.contains(inode));
         brought.map(|(_, path)| Change::new(path, ChangeKind::Modify))
     }

@@ -5,6 +5,7 @@ mod compare;
 mod layered;
 mod level;
 mod linked;
+mod names;
 mod options;
 mod parents;
 mod size;
@@ -12,6 +13,7 @@ mod suspects;
 mod trees;
 
 pub use layered::{layer_changes, layer_size};
+pub use names::names_of;
 pub use options::{CompareOptions, ContentCheck};
 pub use size::changes_size;
 pub use suspects::{SuspectPlace, Suspects};

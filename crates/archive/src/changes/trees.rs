@@ -1,5 +1,6 @@
 //! What differs between two trees.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -56,7 +57,8 @@ pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -
 /// - every directory of either tree that holds another name than then, or one less, to be [listed](Suspects::list);
 /// - every place at which another tree begins in one of them, as a subvolume does.
 ///
-/// A place that is suspect in vain costs time only. `other_names` is asked for all paths, from the root, of a file of `new` by its inode number, when that has several names and one of them changed.
+/// A place that is suspect in vain costs time only. Where files of `new` changed of which not all names are at suspect places, `other_names` is asked once for all
+/// paths, from the root, of the files with these inode numbers; [`names_of`](super::names_of) searches for them.
 ///
 /// # Errors
 /// As [`changes`]; `Io` when `other_names` fails.
@@ -65,7 +67,7 @@ pub fn changes_among(
     new: &RootDir,
     old: &RootDir,
     options: &CompareOptions,
-    other_names: &dyn Fn(u64) -> io::Result<Vec<PathBuf>>,
+    other_names: &dyn Fn(&BTreeSet<u64>) -> io::Result<Vec<PathBuf>>,
 ) -> Result<Vec<Change>> {
     let (new_fd, old_fd) = (open(new)?, open(old)?);
     let failed = |errno| Error::syscall("fstat", new.path(), errno);
@@ -74,8 +76,9 @@ pub fn changes_among(
     let first = Pair { path: Vec::new(), new: new_fd, old: Some(old_fd), suspect: Some(suspects.root()) };
     let (mut all, linked) =
         compare(first, &Trees { suspects: Some((suspects, devices)), old: true, options })?;
-    for inode in linked.changed_on(device) {
-        let names = other_names(inode).map_err(|error| Error::io("find the names of a file", error))?;
+    let incomplete = linked.incomplete_on(device);
+    if !incomplete.is_empty() {
+        let names = other_names(&incomplete).map_err(|error| Error::io("find the names of a file", error))?;
         all.extend(names.into_iter().map(|path| Change::new(Path::new("/").join(path), ChangeKind::Modify)));
     }
     all.extend(linked.brought_along());

@@ -1,12 +1,13 @@
 //! Two trees compared.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use graphdriver_archive::{
     Change, ChangeKind, CompareOptions, ContentCheck, IdMap, IdMaps, Suspects, changes, changes_among,
-    changes_size,
+    changes_size, names_of,
 };
 
 use crate::support::{Tree, now_is_past, printed};
@@ -274,7 +275,7 @@ fn only_suspects_are_compared() {
     }
     new.file("replaced", "other contents").file("added", "");
     let among = |suspects: &Suspects| {
-        let no_names = |_| Ok(Vec::new());
+        let no_names = |_: &BTreeSet<u64>| Ok(Vec::new());
         let found = changes_among(suspects, &new.root(), &old.root(), &CompareOptions::default(), &no_names);
         printed(&found.unwrap())
     };
@@ -299,11 +300,18 @@ fn other_names_of_a_changed_suspect_are_asked_for() {
     let mut suspects = Suspects::new();
     suspects.add(suspects.root(), b"file");
     let inode = fs::metadata(new.path("file")).unwrap().ino();
-    let names = |asked| {
-        assert_eq!(asked, inode);
-        Ok(["file", "far/name"].map(Into::into).into())
+    let names = |asked: &BTreeSet<u64>| {
+        assert_eq!(*asked, BTreeSet::from([inode]));
+        Ok(names_of(&new.root(), asked)?)
     };
-    let found =
-        changes_among(&suspects, &new.root(), &old.root(), &CompareOptions::default(), &names).unwrap();
-    assert_eq!(printed(&found), ["C /far", "C /far/name", "C /file"]);
+    let among = |suspects: &Suspects| {
+        changes_among(suspects, &new.root(), &old.root(), &CompareOptions::default(), &names).unwrap()
+    };
+    assert_eq!(printed(&among(&suspects)), ["C /far", "C /far/name", "C /file"]);
+    // Nobody is asked when all were met.
+    let far = suspects.add(suspects.root(), b"far");
+    suspects.add(far, b"name");
+    let met =
+        |_: &BTreeSet<u64>| -> std::io::Result<Vec<std::path::PathBuf>> { panic!("all names were met") };
+    changes_among(&suspects, &new.root(), &old.root(), &CompareOptions::default(), &met).unwrap();
 }

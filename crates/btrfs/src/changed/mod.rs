@@ -8,6 +8,7 @@
 mod lineage;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -50,7 +51,13 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>
         return Ok(Some(Vec::new()));
     }
     let options = CompareOptions { content: ContentCheck::Blocks, ..CompareOptions::default() };
-    let other_names = |inode: u64| -> io::Result<Vec<PathBuf>> { Ok(new_tree.paths(inode)?) };
+    let other_names = |inodes: &BTreeSet<u64>| -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for inode in inodes {
+            paths.extend(new_tree.paths(*inode)?);
+        }
+        Ok(paths)
+    };
     Ok(Some(archive::changes_among(&suspects, new, old, &options, &other_names)?))
 }
 
