@@ -19,6 +19,7 @@ mod suite;
 mod transcript;
 mod userland;
 mod verdict;
+mod zfs;
 
 use std::path::PathBuf;
 use std::time::Duration;

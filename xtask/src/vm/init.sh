@@ -14,7 +14,7 @@ mount -t tmpfs -o size=90% tmp /tmp
 mount -t tmpfs run /run
 chmod 1777 /tmp /dev/shm
 # What is loaded when a device is opened, elsewhere by udev. The kernel asks for the rest itself.
-for module in virtio_pci virtio_console loop fuse; do /usr/sbin/modprobe -q $module; done
+for module in virtio_pci virtio_console loop fuse zfs; do /usr/sbin/modprobe -q $module; done
 
 port() { # the device of the port with a name
   for known in /sys/class/virtio-ports/*; do

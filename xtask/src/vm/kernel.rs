@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::cache;
 use super::debian::Suite;
+use super::userland::Userland;
+use super::zfs;
 use crate::Result;
 
 /// A kernel that Debian builds for virtual machines.
@@ -49,7 +51,11 @@ pub(super) struct Kernel {
     pub(super) modules: Vec<PathBuf>,
     /// What tells it from every other, if it is one that does not change.
     pub(super) version: Option<String>,
+    /// Programs of ZFS that are as old as its modules, where those of the guests are older.
+    pub(super) zfs: Option<Userland>,
     lacks: Option<&'static [&'static str]>,
+    /// The suite that it is from.
+    codename: Option<&'static str>,
 }
 
 impl Kernel {
@@ -85,13 +91,29 @@ impl Kernel {
         let version = tree.file_name().map(|name| name.to_string_lossy().into_owned());
         let release = release(&image)?;
         let modules = vec![tree.join("usr/lib/modules").join(&release)];
-        Ok(Self { release, image, modules, version, lacks: Some(stock.lacks) })
+        let lacks = Some(stock.lacks);
+        Ok(Self { release, image, modules, version, zfs: None, lacks, codename: Some(stock.codename) })
     }
 
     fn at(image: &Path) -> Result<Self> {
         let release = release(image)?;
         let image = image.to_owned();
-        Ok(Self { release, image, modules: Vec::new(), version: None, lacks: None })
+        let (modules, version) = (Vec::new(), None);
+        Ok(Self { release, image, modules, version, zfs: None, lacks: None, codename: None })
+    }
+
+    /// Adds the modules of ZFS, and programs that fit them. A kernel given by path has modules, or gets them with `--modules`.
+    pub(super) fn add_zfs(&mut self, refresh: bool) -> Result<()> {
+        let (Some(codename), Some(version)) = (self.codename, &mut self.version) else { return Ok(()) };
+        let modules = zfs::modules(codename, version, &self.release, refresh)?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        *version = name(&modules);
+        self.modules.push(modules);
+        if let Some(tree) = zfs::programs(codename, refresh)? {
+            *version = format!("{version}-{}", name(&tree));
+            self.zfs = Some(Userland::at(tree));
+        }
+        Ok(())
     }
 
     /// Whether a case may be ignored for this reason. Nothing is known of a kernel that is given by path.

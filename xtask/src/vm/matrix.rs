@@ -14,6 +14,16 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Whether the modules of ZFS are needed, which no kernel of Debian's has.
+    pub(super) fn needs_zfs(&self) -> bool {
+        let chosen = |word: &String| {
+            word.strip_prefix("--driver=")
+                .or_else(|| word.strip_prefix("--fs="))
+                .is_some_and(|names| names.contains("zfs"))
+        };
+        self.wanted.package == "graphdriver-zfs" || self.wanted.arguments.iter().any(chosen)
+    }
+
     /// For people, and for the `JUnit` file.
     pub(super) fn name(&self) -> String {
         let mut words = vec![self.kernel.as_str()];
@@ -85,6 +95,8 @@ const ROWS: &[Row] = &[
     Row { arguments: &["--driver=overlay-composefs", "--fs=btrfs"], kernels: NEWER, ..ROW },
     // Subvolumes, their quotas of both kinds.
     Row { arguments: &["--driver=btrfs"], ..ROW },
+    // Modules that Debian has as source.
+    Row { arguments: &["--driver=zfs"], kernels: OLDER, ..ROW },
 ];
 
 /// Every run, of all kernels or of one.

@@ -53,7 +53,7 @@ fn is_wanted(file: &Path) -> bool {
     (is_module && !is_left_out) || name.starts_with("modules.builtin") || name == "modules.order"
 }
 
-fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {

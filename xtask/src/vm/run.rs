@@ -1,6 +1,7 @@
 //! One run: what is put into a guest, and what comes out of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -17,7 +18,7 @@ use super::report::Results;
 use super::suite::Suite;
 use super::transcript::Transcript;
 use super::userland::Userland;
-use super::{Conditions, cache, host, modules, verdict};
+use super::{Conditions, cache, host, modules, verdict, zfs};
 use crate::Result;
 
 /// The first process of a guest.
@@ -26,7 +27,8 @@ const INIT: &str = include_str!("init.sh");
 /// What the runs have in common, all of it built or fetched: several can be made at the same time.
 pub(super) struct Laboratory {
     userland: Userland,
-    kernels: BTreeMap<String, Kernel>,
+    /// By name, and by whether they have the modules of ZFS.
+    kernels: BTreeMap<(String, bool), Kernel>,
     suites: BTreeMap<String, Suite>,
     enosys: Option<PathBuf>,
     conditions: Conditions,
@@ -44,9 +46,13 @@ impl Laboratory {
                 let package = &run.wanted.package;
                 suites.insert(package.clone(), Suite::build(package, programs.path())?);
             }
-            if !kernels.contains_key(&run.kernel) {
+            if let Entry::Vacant(place) = kernels.entry(kernel_of(run)) {
                 let modules = conditions.modules.as_deref();
-                kernels.insert(run.kernel.clone(), Kernel::find(&run.kernel, modules, conditions.refresh)?);
+                let mut kernel = Kernel::find(&run.kernel, modules, conditions.refresh)?;
+                if run.needs_zfs() {
+                    kernel.add_zfs(conditions.refresh)?;
+                }
+                place.insert(kernel);
             }
         }
         let enosys = runs.iter().any(|run| run.enosys.is_some()).then(host::enosys).transpose()?;
@@ -56,7 +62,7 @@ impl Laboratory {
 
     /// Runs a suite in a guest, passes on what it prints, and returns every case with what became of it.
     pub(super) fn run(&self, run: &Run, out: &mut dyn Write) -> Result<Results> {
-        let (kernel, suite) = (&self.kernels[&run.kernel], &self.suites[&run.wanted.package]);
+        let (kernel, suite) = (&self.kernels[&kernel_of(run)], &self.suites[&run.wanted.package]);
         writeln!(out, "Linux {}", kernel.release)?;
         let names = suite.names(&run.wanted.command_line())?;
         if names.iter().all(Vec::is_empty) {
@@ -85,6 +91,8 @@ impl Laboratory {
     fn base(&self, kernel: &Kernel, aside: &Path) -> Result<PathBuf> {
         let make = |file: &Path| {
             let mut archive = Initramfs::new(File::create(file)?);
+            // Before the others of these names, which stay out then.
+            kernel.zfs.as_ref().map_or(Ok(()), |programs| zfs::add_programs(&mut archive, programs))?;
             self.add_base(&mut archive)?;
             modules::add(&mut archive, kernel, &self.userland)?;
             archive.finish()
@@ -142,6 +150,10 @@ impl Laboratory {
         archive.bytes(Path::new("job"), 0o644, job.as_bytes())?;
         archive.finish()
     }
+}
+
+fn kernel_of(run: &Run) -> (String, bool) {
+    (run.kernel.clone(), run.needs_zfs())
 }
 
 /// To boot, and for a program to begin and to end.

@@ -10,7 +10,7 @@ use super::cache;
 use super::debian::Suite;
 use crate::Result;
 
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
     "acl",
     "attr",
     "btrfs-progs",
@@ -27,10 +27,11 @@ const PACKAGES: [&str; 16] = [
     "tar",
     "uidmap",
     "xfsprogs",
+    "zfsutils-linux",
 ];
 
 /// Programs that tests start, and `modprobe`, which the kernel starts when a file system is mounted whose module is missing.
-const PROGRAMS: [&str; 24] = [
+const PROGRAMS: [&str; 27] = [
     "usr/bin/btrfs",
     "usr/bin/busybox",
     "usr/bin/chown",
@@ -54,15 +55,18 @@ const PROGRAMS: [&str; 24] = [
     "usr/sbin/mkfs.xfs",
     "usr/sbin/modprobe",
     "usr/sbin/setcap",
+    "usr/sbin/mount.zfs",
     "usr/sbin/xfs_quota",
+    "usr/sbin/zfs",
+    "usr/sbin/zpool",
 ];
 
 /// Where Debian's libraries are.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+pub(super) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+pub(super) const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 
 /// A tree of unpacked packages, complete down to the C library.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Userland {
     tree: PathBuf,
 }
@@ -79,6 +83,11 @@ impl Userland {
             cache::entry("userland", &version, |tree| suite.unpack(&packages, tree))
         })?;
         Ok(Self { tree })
+    }
+
+    /// A tree of packages that is complete down to the C library, as [`Suite::unpack`] makes one.
+    pub(super) fn at(tree: PathBuf) -> Self {
+        Self { tree }
     }
 
     /// Tells these programs from those of every other state of the packages.
