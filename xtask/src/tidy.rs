@@ -14,13 +14,14 @@ use crate::command::{cargo, output, repository};
 const MAX_LINES: usize = 800;
 
 /// The crates by rank: each may depend on those of a lower rank only. Drivers are on one rank: they do not know each other.
-const RANKS: [(&str, u32); 11] = [
+const RANKS: [(&str, u32); 12] = [
     ("graphdriver-sys", 0),
     ("graphdriver-archive", 1),
     ("graphdriver-core", 2),
     ("graphdriver-btrfs", 3),
     ("graphdriver-overlay", 3),
     ("graphdriver-vfs", 3),
+    ("graphdriver-zfs", 3),
     ("graphdriver", 4),
     ("graphdriver-cli", 5),
     ("graphdriver-conformance", 6),

@@ -54,6 +54,15 @@ pub fn mounts() -> Result<Vec<MountEntry>> {
     parse(&fs::read(PATH).map_err(|error| Error::io("read", PATH, error))?)
 }
 
+/// All mounts of the mount namespace of another process.
+///
+/// # Errors
+/// `Io` when the process has ended; `PermissionDenied` when it may not be looked at.
+pub fn mounts_of(pid: u32) -> Result<Vec<MountEntry>> {
+    let path = format!("/proc/{pid}/mountinfo");
+    parse(&fs::read(&path).map_err(|error| Error::io("read", &path, error))?)
+}
+
 /// Whether something is mounted at `path`, according to the table.
 ///
 /// Works where the file system at `path` cannot be asked because its server hangs. Symbolic links before the last component are followed.

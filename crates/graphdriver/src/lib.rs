@@ -8,6 +8,7 @@
 //! | `btrfs` | subvolumes and snapshots of them, on btrfs |
 //! | `overlay` (default) | directories that the kernel's overlay file system stacks |
 //! | `vfs` (default) | a copy of the parent for each layer; works everywhere |
+//! | `zfs` | datasets and clones of them, on ZFS |
 //! | `full` | all of them |
 //! | `libbtrfsutil` | btrfs, with help of the C library of that name before Linux 4.18 |
 //!
@@ -72,6 +73,8 @@ pub fn registry() -> Registry {
         graphdriver_btrfs::DRIVER,
         #[cfg(feature = "vfs")]
         graphdriver_vfs::DRIVER,
+        #[cfg(feature = "zfs")]
+        graphdriver_zfs::DRIVER,
     ];
     let mut registry = Registry::new();
     for driver in drivers {
@@ -97,6 +100,7 @@ mod tests {
             (cfg!(feature = "overlay"), "overlay"),
             (cfg!(feature = "btrfs"), "btrfs"),
             (cfg!(feature = "vfs"), "vfs"),
+            (cfg!(feature = "zfs"), "zfs"),
         ];
         assert_eq!(
             names,

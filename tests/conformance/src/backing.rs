@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use crate::needs::{Need, Privilege};
+use crate::zfs;
 
 /// A kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Backing {
     Ext4,
     Xfs,
     Btrfs,
+    /// A pool of its own, in which each case has a dataset; only for the driver of this name.
+    Zfs,
     /// Mounted with project quotas, as the next one; only for the cases about them.
     XfsQuota,
     Ext4Quota,
@@ -33,12 +36,13 @@ pub enum Backing {
 }
 
 impl Backing {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Here,
         Self::Tmpfs,
         Self::Ext4,
         Self::Xfs,
         Self::Btrfs,
+        Self::Zfs,
         Self::XfsQuota,
         Self::Ext4Quota,
         Self::BtrfsQuota,
@@ -52,6 +56,7 @@ impl Backing {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
+            Self::Zfs => "zfs",
             Self::XfsQuota => "xfs-quota",
             Self::Ext4Quota => "ext4-quota",
             Self::BtrfsQuota => "btrfs-quota",
@@ -66,6 +71,7 @@ impl Backing {
             Self::Ext4 => mount_image(root, "ext4", "mkfs.ext4", &["-q", "-F"])?,
             Self::Xfs => mount_image(root, "xfs", "mkfs.xfs", &["-q", "-f", "-m", "reflink=1"])?,
             Self::Btrfs => mount_image(root, "btrfs", "mkfs.btrfs", &["-q", "-f"])?,
+            Self::Zfs => zfs::make_pool(root)?,
             Self::XfsQuota => mount_with_quota(root, "xfs", "mkfs.xfs", &["-q", "-f"])?,
             Self::Ext4Quota => {
                 let options = ["-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota"];
@@ -143,17 +149,20 @@ impl Stage {
 
     /// Unmounts what was mounted, also by cases that failed. Where this is not reached, the end of the mount namespace does it.
     pub fn tear_down(&self) {
+        if let Some(Ok(_)) = self.roots[Backing::Zfs as usize].get() {
+            zfs::destroy_pool();
+        }
         for mount in mounts_below(self.dir.path()).iter().rev() {
             umount2(mount, MntFlags::MNT_DETACH).unwrap();
         }
     }
 }
 
-/// What is mounted on directories below `dir`, in the order of mounting.
+/// What is mounted below the directory `dir`, in the order of mounting.
 pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    points.filter(|point| point.starts_with(dir)).collect()
+    points.filter(|point| point.starts_with(dir) && point != dir).collect()
 }
 
 /// A file system in memory of `size` (as its mount option has it) on the directory `root`.
@@ -169,7 +178,7 @@ pub fn mount_tmpfs(root: &Path, size: &str) {
 }
 
 /// 1 GiB, of which only what is written takes memory.
-const IMAGE_BYTES: u64 = 1 << 30;
+pub const IMAGE_BYTES: u64 = 1 << 30;
 
 /// About as small as one can be, on the directory `root`.
 pub fn mount_small_btrfs(root: &Path) -> Result<(), Need> {
@@ -226,7 +235,7 @@ fn mount_command(root: &Path, file_system: &str, options: &str, image: &Path) ->
     command
 }
 
-fn run(program: &'static str, command: &mut Command) -> Result<(), Need> {
+pub fn run(program: &'static str, command: &mut Command) -> Result<(), Need> {
     let path = std::env::var("PATH").unwrap_or_default();
     let output = match command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Need::Program(program)),

@@ -8,6 +8,7 @@ use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{self as core, DriverHome, DriverOption, Graph, OpenOptions, Result};
 use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
 use graphdriver_vfs::{Vfs, VfsTuning};
+use graphdriver_zfs::Zfs;
 
 use crate::backing::Backing;
 use crate::id_mapped::IdMapped;
@@ -19,6 +20,7 @@ pub enum Driver {
     Btrfs,
     Overlay,
     Vfs,
+    Zfs,
 }
 
 /// A driver and the choices it is opened with.
@@ -97,6 +99,23 @@ const BTRFS: Configuration = Configuration {
     finds_restored_times: true,
     keeps_images: false,
     by_fuse: false,
+    copy: CopyMethod::Auto,
+    options: &[],
+};
+
+const ZFS: Configuration = Configuration {
+    name: "zfs",
+    driver: Driver::Zfs,
+    open: |home| Ok(Arc::new(Zfs::open(home)?)),
+    program: None,
+    runs_on: |backing| backing == Backing::Zfs,
+    in_user_namespace: false,
+    mounts_through_id_maps: false,
+    needs: Privilege::Devices,
+    user_xattrs: false,
+    finds_restored_times: true,
+    by_fuse: false,
+    keeps_images: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -186,6 +205,7 @@ impl Configuration {
             ..BTRFS
         },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },
+        ZFS,
     ];
 
     pub fn named(name: &str) -> &'static Self {
@@ -214,6 +234,7 @@ impl Configuration {
         let fits = match backing {
             Backing::XfsQuota | Backing::Ext4Quota => tries_projects,
             Backing::BtrfsQuota | Backing::BtrfsSimpleQuota => self.driver == Driver::Btrfs,
+            Backing::Zfs => self.driver == Driver::Zfs,
             _ => true,
         };
         fits && (self.runs_on)(backing)
@@ -221,7 +242,11 @@ impl Configuration {
 
     /// Where cases are tried for which one file system will do.
     pub fn simplest(&self) -> Backing {
-        if self.driver == Driver::Btrfs { Backing::Btrfs } else { Backing::Tmpfs }
+        match self.driver {
+            Driver::Btrfs => Backing::Btrfs,
+            Driver::Overlay | Driver::Vfs => Backing::Tmpfs,
+            Driver::Zfs => Backing::Zfs,
+        }
     }
 
     /// Also the name of the home.
@@ -230,6 +255,7 @@ impl Configuration {
             Driver::Btrfs => "btrfs",
             Driver::Overlay => "overlay",
             Driver::Vfs => "vfs",
+            Driver::Zfs => "zfs",
         }
     }
 

@@ -34,6 +34,7 @@ mod tarball;
 mod trials;
 mod user_namespace;
 mod writer;
+mod zfs;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -152,6 +152,10 @@ impl Onlooker {
         onlooker
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lets it unmount `path` in its namespace.
     pub fn unmount(&mut self, path: &Path) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{}", path.display()).unwrap();

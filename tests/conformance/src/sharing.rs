@@ -18,6 +18,9 @@ use crate::tarball::{Entry, Tarball};
 /// How many images a process keeps; the more there are, the less often one has children and cannot go.
 const IMAGES: usize = 12;
 
+/// How often a process does something at least.
+const FEWEST: u32 = 8;
+
 /// What a process is called that only reads.
 pub const READER: &str = "reader";
 
@@ -26,14 +29,14 @@ pub fn play(open: impl Fn() -> Graph, name: &str, seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut worker = Worker { graph: open(), name, made: 0, images: Vec::new(), choice: seed(name) };
     let mut rounds = 0;
-    while Instant::now() < end {
+    // On a slow machine it takes longer until enough has been done.
+    while Instant::now() < end || rounds < FEWEST {
         if rounds % 40 == 39 {
             worker.graph = open();
         }
         worker.work();
         rounds += 1;
     }
-    assert!(rounds > 3, "{name} got nowhere in {seconds} s");
     for image in worker.images {
         println!("{image}");
     }

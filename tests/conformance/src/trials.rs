@@ -15,7 +15,7 @@ use crate::configuration::Configuration;
 use crate::needs::{self, Need, Privilege};
 use crate::selection::Selection;
 use crate::store::Store;
-use crate::user_namespace;
+use crate::{user_namespace, zfs};
 
 /// A case under one configuration.
 #[derive(Clone, Copy)]
@@ -86,9 +86,28 @@ impl Experiment {
         Ok(())
     }
 
-    fn new_directory(&self, stage: &Stage) -> Result<tempfile::TempDir, Need> {
+    fn new_directory(&self, stage: &Stage) -> Result<Directory, Need> {
         let prefix = format!("{}-{}-", self.configuration.name, self.case.name);
-        Ok(tempfile::Builder::new().prefix(&prefix).tempdir_in(stage.root(self.backing)?).unwrap())
+        let root = stage.root(self.backing)?;
+        if self.backing == Backing::Zfs {
+            return Ok(Directory::Dataset(zfs::CaseDataset::new(root, &prefix)));
+        }
+        Ok(Directory::Plain(tempfile::Builder::new().prefix(&prefix).tempdir_in(root).unwrap()))
+    }
+}
+
+/// An empty directory for one case, removed at its end.
+enum Directory {
+    Plain(tempfile::TempDir),
+    Dataset(zfs::CaseDataset),
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Plain(dir) => dir.path(),
+            Self::Dataset(dataset) => dataset.path(),
+        }
     }
 }
 

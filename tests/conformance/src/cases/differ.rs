@@ -169,7 +169,10 @@ pub fn leaves_nothing(store: &Store) {
         }
     }
     assert_eq!(store.graph().layers().unwrap(), [taken]);
-    // It is on the file system of the layers, whose files it may link or share.
+    // Where layers share one, it is on their file system, whose files it may link or share.
+    if store.configuration().driver == Driver::Zfs {
+        return;
+    }
     let file = store.fill("file", None, &archive);
     let mut place = Place(store.edit(&file, |_| volume(&store.home())), false);
     let create = CreateOptions { kind: LayerKind::ReadWrite, ..CreateOptions::default() };

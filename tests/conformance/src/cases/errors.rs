@@ -10,6 +10,7 @@ use crate::configuration::Driver;
 use crate::content;
 use crate::store::{Store, fails, id};
 use crate::tarball::{Entry, Tarball};
+use crate::zfs;
 
 pub fn by_kind(store: &Store) {
     let graph = store.graph();
@@ -100,21 +101,25 @@ pub fn path_escape(store: &Store) {
 pub fn no_space(store: &Store) {
     let small = store.dir().join("small");
     fs::create_dir(&small).unwrap();
-    let is_btrfs = store.configuration().driver == Driver::Btrfs;
-    if is_btrfs {
-        mount_small_btrfs(&small).unwrap_or_else(|need| panic!("{need}"));
-    } else {
-        mount_tmpfs(&small, "8m");
+    let driver = store.configuration().driver;
+    let frees_later = matches!(driver, Driver::Btrfs | Driver::Zfs);
+    match driver {
+        Driver::Btrfs => mount_small_btrfs(&small).unwrap_or_else(|need| panic!("{need}")),
+        Driver::Zfs => zfs::make_small_pool(&small),
+        Driver::Overlay | Driver::Vfs => mount_tmpfs(&small, "8m"),
     }
     let graph = store.configuration().open(&small).unwrap();
     graph.create(&id("base"), &CreateOptions::default()).unwrap();
     let used = || {
-        nix::sys::statvfs::statvfs(&small)
-            .map(|stat| (stat.blocks() - stat.blocks_free(), stat.files() - stat.files_free()))
+        if driver == Driver::Zfs {
+            return (zfs::small_pool_used() / 512, 0);
+        }
+        let stat = nix::sys::statvfs::statvfs(&small).unwrap();
+        (stat.blocks() - stat.blocks_free(), stat.files() - stat.files_free())
     };
-    let before = used().unwrap();
+    let before = used();
     // In blocks; trees of the file system grow and shrink.
-    let (file_bytes, slack) = if is_btrfs { (4 << 20, 2048) } else { (1 << 20, 0) };
+    let (file_bytes, slack) = if frees_later { (4 << 20, 2048) } else { (1 << 20, 0) };
     let archive = Tarball::of(
         (0..16).map(|index| Entry::file(format!("file-{index}"), content::bytes(index, file_bytes))),
     );
@@ -123,13 +128,13 @@ pub fn no_space(store: &Store) {
         let result = graph.create_filled(&id("big"), &create, &mut &*archive, &LayerApplyOptions::default());
         fails(result, ErrorKind::NoSpace);
         assert!(!graph.exists(&id("big")).unwrap());
-        // The space of a subvolume becomes free in the background.
+        // The space of a subvolume or dataset becomes free in the background.
         let deadline = Instant::now() + Duration::from_secs(60);
-        while is_btrfs && used().unwrap().0 > before.0 + slack && Instant::now() < deadline {
+        while frees_later && used().0 > before.0 + slack && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             nix::unistd::syncfs(fs::File::open(&small).unwrap()).unwrap();
         }
-        let now = used().unwrap();
+        let now = used();
         // Opening the home made mounts, whose last files the kernel frees in its own time: there may be less than there was.
         assert!(
             now.0 <= before.0 + slack && now.1 <= before.1,
@@ -140,5 +145,9 @@ pub fn no_space(store: &Store) {
     assert_eq!(graph.layers().unwrap(), [id("base")]);
     graph.remove(&id("base")).unwrap();
     drop(graph);
-    nix::mount::umount2(&small, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    if driver == Driver::Zfs {
+        zfs::destroy_small_pool();
+    } else {
+        nix::mount::umount2(&small, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
 }

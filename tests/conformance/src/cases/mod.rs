@@ -24,6 +24,7 @@ mod shared;
 mod space;
 mod unmounted;
 mod whiteouts;
+mod zfs;
 
 use crate::backing::Backing;
 use crate::configuration::{Configuration, Driver};
@@ -52,7 +53,11 @@ const fn case(name: &'static str, needs: Privilege, run: fn(&Store)) -> Case {
 
 /// Looks at the contents of files whose metadata is the same, if somebody touched them.
 fn compares_contents(it: &Configuration) -> bool {
-    it.driver == Driver::Vfs || (it.driver == Driver::Btrfs && it.finds_restored_times)
+    match it.driver {
+        Driver::Vfs | Driver::Zfs => true,
+        Driver::Btrfs => it.finds_restored_times,
+        Driver::Overlay => false,
+    }
 }
 
 /// Keeps a record of the archive that a layer was filled from.
@@ -63,6 +68,12 @@ fn has_record(configuration: &Configuration) -> bool {
 /// Whether file systems that the driver works on can be mounted there.
 fn mounts_what_it_needs(configuration: &Configuration) -> bool {
     !(configuration.driver == Driver::Btrfs && configuration.in_user_namespace)
+}
+
+/// Whether layers can be mounted while nothing can be written to the home.
+fn mounts_on_read_only(configuration: &Configuration) -> bool {
+    // Mount points are made for each mount.
+    configuration.driver != Driver::Zfs && mounts_what_it_needs(configuration)
 }
 
 impl Case {
@@ -191,11 +202,12 @@ pub const ALL: &[Case] = &[
     case("concurrent_creates", Ordinary, concurrent::creates_of_one_id),
     case("concurrent_mounts", Ordinary, concurrent::mounts_of_one_layer),
     case("several_processes", Ordinary, shared::several_processes).once(),
-    case("unmounted_by_hand", Ordinary, unmounted::by_hand).only(|it| it.driver == Driver::Overlay),
-    case("unmounted_while_open", Ordinary, unmounted::while_open).only(|it| it.driver == Driver::Overlay),
-    case("mounted_elsewhere", Ordinary, unmounted::elsewhere).only(|it| it.driver == Driver::Overlay),
-    case("home_remounted_read_only", Capable, read_only::remounted).only(mounts_what_it_needs),
-    case("home_bound_read_only", Capable, read_only::bound).only(mounts_what_it_needs),
+    case("unmounted_by_hand", Ordinary, unmounted::by_hand).only(|it| it.driver != Driver::Vfs),
+    case("unmounted_while_open", Ordinary, unmounted::while_open).only(|it| it.driver != Driver::Vfs),
+    case("mounted_elsewhere", Ordinary, unmounted::elsewhere)
+        .only(|it| matches!(it.driver, Driver::Overlay | Driver::Zfs)),
+    case("home_remounted_read_only", Capable, read_only::remounted).only(mounts_on_read_only),
+    case("home_bound_read_only", Capable, read_only::bound).only(mounts_on_read_only),
     case("exact_diff", Ordinary, exact::round_trip),
     case("exact_diff_replaced_contents", Ordinary, exact::replaced_contents),
     case("exact_diff_edited", Ordinary, exact::edited).only(|it| !it.keeps_images),
@@ -211,4 +223,10 @@ pub const ALL: &[Case] = &[
     case("exact_diff_damaged_record", Ordinary, exact::damaged_record).only(has_record).once(),
     case("exact_diff_foreign_record", Ordinary, exact::foreign_record).only(has_record).once(),
     case("random_edits", Ordinary, random_edits::round_trip),
+    case("native_is_naive", Ordinary, random_edits::native_is_naive).only(|it| it.driver == Driver::Zfs),
+    case("zfs_reader_and_writer", Devices, zfs::reader_and_writer).only(|it| it.driver == Driver::Zfs),
+    case("zfs_busy", Devices, zfs::busy).only(|it| it.driver == Driver::Zfs),
+    case("zfs_leaves_nothing", Devices, zfs::leaves_nothing).only(|it| it.driver == Driver::Zfs),
+    case("zfs_foreign_datasets", Devices, zfs::foreign_datasets).only(|it| it.driver == Driver::Zfs),
+    case("zfs_usage_and_quota", Devices, zfs::usage_and_quota).only(|it| it.driver == Driver::Zfs),
 ];
