@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -66,7 +66,16 @@ impl Programs {
 
 /// The path in cargo's message about a test program that it built.
 pub(crate) fn test_program(message: &str) -> Option<PathBuf> {
+    program(message, true)
+}
+
+/// The path in cargo's message about a program that it built for tests to start.
+pub(crate) fn other_program(message: &str) -> Option<PathBuf> {
+    program(message, false)
+}
+
+fn program(message: &str, of_tests: bool) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_test = message["profile"]["test"].as_bool()?;
-    message["executable"].as_str().filter(|_| is_test).map(|path| Path::new(path).to_owned())
+    message["executable"].as_str().filter(|_| is_test == of_tests).map(PathBuf::from)
 }

@@ -51,9 +51,9 @@ pub(crate) struct Options {
     /// Modules besides the kernel's own: a directory like `/lib/modules/VERSION`.
     #[arg(long, value_name = "DIR", conflicts_with = "host")]
     modules: Option<PathBuf>,
-    /// The tests of this crate instead of the conformance suite.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["driver", "fs"])]
-    package: Option<String>,
+    /// The tests of these crates instead of the conformance suite.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["driver", "fs"])]
+    package: Vec<String>,
     /// System calls that answer ENOSYS, separated by commas, so that what stands in for them is tried.
     #[arg(long, value_name = "CALLS", value_parser = host::system_calls)]
     enosys: Option<String>,
@@ -61,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, requires = "enosys")]
     host: bool,
     /// Every run that is worth a guest.
-    #[arg(long, conflicts_with_all = ["driver", "fs", "here", "modules", "package", "enosys", "host", "filter"])]
+    #[arg(long, conflicts_with_all = ["driver", "fs", "here", "modules", "package", "enosys", "host", "skip", "filter"])]
     all: bool,
     /// Use the processor's virtualisation, which hangs where it is not usable although `/dev/kvm` opens.
     #[arg(long)]
@@ -75,6 +75,9 @@ pub(crate) struct Options {
     /// How long one case may take.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CASE_SECONDS)]
     case_seconds: u64,
+    /// No cases whose names contain one of these.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    skip: Vec<String>,
     /// Only cases whose names contain this.
     filter: Option<String>,
 }
@@ -151,14 +154,16 @@ impl Options {
         let option =
             |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("{name}={value}"));
         let options = [option("--driver", &self.driver), option("--fs", &self.fs), self.filter.clone()];
+        let suite = || vec![CONFORMANCE.to_owned()];
         Wanted {
-            package: self.package.clone().unwrap_or_else(|| CONFORMANCE.to_owned()),
+            packages: if self.package.is_empty() { suite() } else { self.package.clone() },
             arguments: options.into_iter().flatten().collect(),
+            without: self.skip.clone(),
         }
     }
 
     fn run(&self, kernel: &str) -> Run {
-        let default_here = if self.package.is_some() { "ext4" } else { "tmpfs" };
+        let default_here = if self.package.is_empty() { "tmpfs" } else { "ext4" };
         Run {
             kernel: kernel.to_owned(),
             here: self.here.clone().unwrap_or_else(|| default_here.to_owned()),

@@ -37,6 +37,10 @@ here() { # from now on, the directory for temporary files lies on such a file sy
     chmod 1777 /var/tmp && export TMPDIR=/var/tmp || { echo "no $kind for temporary files" >&2; poweroff -f; }
 }
 
+also() { # a program, at the path by which tests know it
+  mkdir -p "${2%/*}" && ln -s "$1" "$2"
+}
+
 run() { # a program of tests, and how it ended
   "$@"
   echo "vm-test: exit $?"

@@ -21,17 +21,20 @@ impl Run {
                 .or_else(|| word.strip_prefix("--fs="))
                 .is_some_and(|names| names.contains("zfs"))
         };
-        self.wanted.package == "graphdriver-zfs" || self.wanted.arguments.iter().any(chosen)
+        self.wanted.packages.iter().any(|package| package == "graphdriver-zfs")
+            || self.wanted.arguments.iter().any(chosen)
     }
 
     /// For people, and for the `JUnit` file.
     pub(super) fn name(&self) -> String {
         let mut words = vec![self.kernel.as_str()];
-        if self.wanted.package != CONFORMANCE {
-            words.push(&self.wanted.package);
-        }
+        let packages = self.wanted.packages.iter().map(String::as_str);
+        words.extend(packages.filter(|package| *package != CONFORMANCE));
         words.extend(self.wanted.arguments.iter().map(String::as_str));
         let mut name = words.join(" ");
+        if !self.wanted.without.is_empty() {
+            name = format!("{name}, not {}", self.wanted.without.join(" nor "));
+        }
         if self.here != "tmpfs" {
             name = format!("{name}, here is {}", self.here);
         }
@@ -47,8 +50,10 @@ impl Run {
 pub(super) struct Row {
     kernels: &'static [&'static str],
     here: &'static str,
-    package: &'static str,
+    packages: &'static [&'static str],
     arguments: &'static [&'static str],
+    /// Cases that are left out: parts of their names.
+    without: &'static [&'static str],
     enosys: Option<&'static str>,
     /// Whether `cargo xtask test` runs it too.
     in_every_test: bool,
@@ -61,42 +66,77 @@ const OLDER: &[&str] = &["debian-6.1"];
 const ROW: Row = Row {
     kernels: BOTH,
     here: "tmpfs",
-    package: CONFORMANCE,
+    packages: &[CONFORMANCE],
     arguments: &[],
+    without: &[],
     enosys: None,
     in_every_test: false,
 };
 
-/// Kernels with what the developer's machine may lack, each with what only it can show.
+/// What compares large trees or fills them, which is more the program's work than the kernel's and half of the time: in the rows without these, every developer's machine does it.
+const LONGEST: &[&str] = &["deep_layer_read", "exact_diff", "random_edits", "update_id_map_killed"];
+
+/// Kernels with what the developer's machine may lack, each with what only it can show. The longest are first: several guests run at the same time.
+///
+/// All have to be done in some minutes. A full suite takes two of them on one processor, a guest to boot some seconds.
 const ROWS: &[Row] = &[
+    // Modules that Debian has as source.
+    Row { arguments: &["--driver=zfs"], kernels: OLDER, ..ROW },
+    // Every read-write layer is a project.
+    Row { arguments: &["--driver=overlay-native", "--fs=here"], here: "xfs-quota", kernels: NEWER, ..ROW },
+    // Contents in data-only lowers, guarded by fs-verity, which every btrfs has.
+    Row { arguments: &["--driver=overlay-composefs", "--fs=btrfs"], kernels: NEWER, ..ROW },
+    // Subvolumes, and their quotas of both kinds.
+    Row {
+        arguments: &["--driver=btrfs-native", "--fs=btrfs,btrfs-quota"],
+        kernels: OLDER,
+        without: LONGEST,
+        ..ROW
+    },
+    Row {
+        arguments: &["--driver=btrfs-native", "--fs=btrfs,btrfs-squota"],
+        kernels: NEWER,
+        without: LONGEST,
+        ..ROW
+    },
+    Row {
+        arguments: &["--driver=overlay-native", "--fs=here"],
+        here: "ext4-quota",
+        kernels: OLDER,
+        without: LONGEST,
+        ..ROW
+    },
+    // Contents that are in another layer than the metadata.
+    Row { arguments: &["--driver=overlay-metacopy", "--fs=xfs"], kernels: OLDER, without: LONGEST, ..ROW },
     // Limits, and that they are refused elsewhere.
     Row {
         arguments: &["--driver=vfs-auto,overlay-native,overlay-userns", "quota"],
         in_every_test: true,
         ..ROW
     },
-    // The same with the older call, by the device.
     Row {
-        arguments: &["--fs=xfs-quota,ext4-quota", "quota"],
+        arguments: &["--driver=vfs-auto", "--fs=here"],
+        here: "xfs-quota",
+        kernels: OLDER,
+        without: LONGEST,
+        ..ROW
+    },
+    Row {
+        arguments: &["--driver=vfs-auto", "--fs=here"],
+        here: "ext4-quota",
+        kernels: NEWER,
+        without: LONGEST,
+        ..ROW
+    },
+    // Limits with the older call, by the device.
+    Row {
+        arguments: &["--driver=vfs-auto", "--fs=xfs-quota,ext4-quota", "quota"],
         enosys: Some("quotactl_fd"),
         kernels: NEWER,
         ..ROW
     },
-    // Every read-write layer is a project.
-    Row { arguments: &["--driver=overlay-native", "--fs=here"], here: "xfs-quota", kernels: NEWER, ..ROW },
-    Row { arguments: &["--driver=overlay-native", "--fs=here"], here: "ext4-quota", kernels: OLDER, ..ROW },
-    Row { arguments: &["--driver=vfs-auto", "--fs=here"], here: "xfs-quota", kernels: OLDER, ..ROW },
-    Row { arguments: &["--driver=vfs-auto", "--fs=here"], here: "ext4-quota", kernels: NEWER, ..ROW },
     // Each call of the kernel by itself, fs-verity among them, or how it fails.
-    Row { package: "graphdriver-sys", here: "ext4-verity", ..ROW },
-    // Contents that are in another layer than the metadata.
-    Row { arguments: &["--driver=overlay-metacopy", "--fs=xfs"], ..ROW },
-    // Contents in data-only lowers, guarded by fs-verity, which every btrfs has.
-    Row { arguments: &["--driver=overlay-composefs", "--fs=btrfs"], kernels: NEWER, ..ROW },
-    // Subvolumes, their quotas of both kinds.
-    Row { arguments: &["--driver=btrfs"], ..ROW },
-    // Modules that Debian has as source.
-    Row { arguments: &["--driver=zfs"], kernels: OLDER, ..ROW },
+    Row { packages: &["graphdriver-sys"], here: "ext4-verity", ..ROW },
 ];
 
 /// Every run, of all kernels or of one.
@@ -116,11 +156,15 @@ fn runs(is_wanted: impl Fn(&Row) -> bool) -> Vec<Run> {
 
 impl Row {
     fn on(&self, kernel: &str) -> Run {
-        let arguments = self.arguments.iter().map(|&word| word.to_owned()).collect();
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Run {
             kernel: kernel.to_owned(),
             here: self.here.to_owned(),
-            wanted: Wanted { package: self.package.to_owned(), arguments },
+            wanted: Wanted {
+                packages: owned(self.packages),
+                arguments: owned(self.arguments),
+                without: owned(self.without),
+            },
             enosys: self.enosys.map(str::to_owned),
         }
     }

@@ -29,7 +29,8 @@ pub(super) struct Laboratory {
     userland: Userland,
     /// By name, and by whether they have the modules of ZFS.
     kernels: BTreeMap<(String, bool), Kernel>,
-    suites: BTreeMap<String, Suite>,
+    /// By the crates that they are of.
+    suites: BTreeMap<Vec<String>, Suite>,
     enosys: Option<PathBuf>,
     conditions: Conditions,
     /// Where the programs of the suites lie.
@@ -42,9 +43,9 @@ impl Laboratory {
         let programs = tempfile::tempdir_in(cache::directory("")?)?;
         let (mut kernels, mut suites) = (BTreeMap::new(), BTreeMap::new());
         for run in runs {
-            if !suites.contains_key(&run.wanted.package) {
-                let package = &run.wanted.package;
-                suites.insert(package.clone(), Suite::build(package, programs.path())?);
+            let packages = &run.wanted.packages;
+            if !suites.contains_key(packages) {
+                suites.insert(packages.clone(), Suite::build(packages, programs.path())?);
             }
             if let Entry::Vacant(place) = kernels.entry(kernel_of(run)) {
                 let modules = conditions.modules.as_deref();
@@ -62,7 +63,7 @@ impl Laboratory {
 
     /// Runs a suite in a guest, passes on what it prints, and returns every case with what became of it.
     pub(super) fn run(&self, run: &Run, out: &mut dyn Write) -> Result<Results> {
-        let (kernel, suite) = (&self.kernels[&kernel_of(run)], &self.suites[&run.wanted.package]);
+        let (kernel, suite) = (&self.kernels[&kernel_of(run)], &self.suites[&run.wanted.packages]);
         writeln!(out, "Linux {}", kernel.release)?;
         let names = suite.names(&run.wanted.command_line())?;
         if names.iter().all(Vec::is_empty) {
@@ -136,6 +137,13 @@ impl Laboratory {
         if let (Some(calls), Some(enosys)) = (&run.enosys, &self.enosys) {
             archive.program(Path::new("tests/enosys"), enosys, &self.userland)?;
             prefix = format!("run /tests/enosys {calls}");
+        }
+        for program in suite.companions() {
+            let place = Path::new("tests/bin").join(program.file_name().unwrap_or_default());
+            archive.program(&place, program, &self.userland)?;
+            // Where the tests look for it, another file system may lie by then.
+            let path = program.to_string_lossy();
+            writeln!(job, "also {} {}", quoted(&format!("/{}", place.display())), quoted(&path))?;
         }
         for program in suite.programs() {
             let name = program.file_name().unwrap_or_default().to_string_lossy();

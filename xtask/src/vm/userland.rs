@@ -10,7 +10,7 @@ use super::cache;
 use super::debian::Suite;
 use crate::Result;
 
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 18] = [
     "acl",
     "attr",
     "btrfs-progs",
@@ -20,6 +20,7 @@ const PACKAGES: [&str; 17] = [
     "fuse-overlayfs",
     "fuse3",
     "kmod",
+    "libbtrfsutil1",
     "libcap2-bin",
     "libgcc-s1",
     "mount",
