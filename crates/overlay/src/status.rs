@@ -9,7 +9,7 @@ use graphdriver_core::{self as core, Capabilities, DiskUsage, Error, LayerId, Re
 
 use crate::composefs;
 use crate::home::Home;
-use crate::layout::COMPOSEFS_DATA;
+use crate::layout::{COMPOSEFS_DATA, LayerDir};
 use crate::lowers;
 use crate::mount::MountApi;
 use crate::probe::{Feature, Verdict};
@@ -124,16 +124,19 @@ fn uses_metacopy(home: &Home) -> bool {
 
 /// The directories of a layer.
 pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, String>> {
-    let layer = home.stores.require("describe", id)?;
+    home.stores.with_layer("describe", id, |layer| describe(home, layer))
+}
+
+fn describe(home: &Home, layer: &LayerDir) -> Result<BTreeMap<String, String>> {
     let text = |path: &Path| path.display().to_string();
     let own = layer.diffs();
-    let (upper, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("describe", id))?;
+    let (upper, rotated) = own.split_first().ok_or_else(|| Error::layer_unknown("describe", layer.id()))?;
     let mut metadata = BTreeMap::from([
         ("WorkDir".to_owned(), text(&layer.work())),
         ("MergedDir".to_owned(), text(&layer.merged())),
         ("UpperDir".to_owned(), text(upper)),
     ]);
-    let below = lowers::resolve(&home.stores, &layer)?;
+    let below = lowers::resolve(&home.stores, layer)?;
     let below = below.iter().flat_map(|lower| lower.layer.diffs());
     let lower: Vec<_> = rotated.iter().cloned().chain(below).map(|path| text(&path)).collect();
     if !lower.is_empty() {
@@ -144,7 +147,10 @@ pub(crate) fn metadata(home: &Home, id: &LayerId) -> Result<BTreeMap<String, Str
 
 /// What the file system counts for the layer, or else what its own directories hold.
 pub(crate) fn usage(home: &Home, id: &LayerId) -> Result<DiskUsage> {
-    let layer = home.stores.require("measure", id)?;
+    home.stores.with_layer("measure", id, |layer| measure(home, layer))
+}
+
+fn measure(home: &Home, layer: &LayerDir) -> Result<DiskUsage> {
     if let Some(usage) = home.quotas.usage(layer.path())? {
         return Ok(usage);
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use graphdriver_core::{DriverHome, Error, ErrorKind, HomeLock, LayerId, LayerKind, Result};
+use nix::errno::Errno;
 
 use crate::layout::{COMPOSEFS_DATA, LayerDir, Layout};
 use crate::options::OverlayOptions;
@@ -140,6 +141,24 @@ impl Stores {
     /// `LayerUnknown` when there is no such layer.
     pub(crate) fn require(&self, operation: &'static str, id: &LayerId) -> Result<LayerDir> {
         self.find(id)?.ok_or_else(|| Error::layer_unknown(operation, id))
+    }
+
+    /// Does `work` with a layer that may be removed meanwhile.
+    ///
+    /// # Errors
+    /// `LayerUnknown` when there is no such layer, or when `work` missed something and there is not any more; as `work`.
+    pub(crate) fn with_layer<T>(
+        &self,
+        operation: &'static str,
+        id: &LayerId,
+        work: impl FnOnce(&LayerDir) -> Result<T>,
+    ) -> Result<T> {
+        match work(&self.require(operation, id)?) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) && self.find(id)?.is_none() => {
+                Err(Error::layer_unknown(operation, id))
+            }
+            result => result,
+        }
     }
 
     /// # Errors
