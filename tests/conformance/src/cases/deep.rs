@@ -16,6 +16,11 @@ pub fn read_40(store: &Store) {
     read(store, 40);
 }
 
+/// The same where each takes a dozen runs of programs.
+pub fn read_10(store: &Store) {
+    read(store, 10);
+}
+
 /// As many layers as the kernel stacks in one overlay mount, one of them being the top.
 pub fn read_500(store: &Store) {
     read(store, 500);

@@ -119,7 +119,11 @@ pub fn no_space(store: &Store) {
     };
     let before = used();
     // In blocks; trees of the file system grow and shrink.
-    let (file_bytes, slack) = if frees_later { (4 << 20, 2048) } else { (1 << 20, 0) };
+    let (file_bytes, slack) = match driver {
+        Driver::Btrfs => (4 << 20, 2048),
+        Driver::Zfs => (2 << 20, 2048),
+        Driver::Overlay | Driver::Vfs => (1 << 20, 0),
+    };
     let archive = Tarball::of(
         (0..16).map(|index| Entry::file(format!("file-{index}"), content::bytes(index, file_bytes))),
     );

@@ -20,6 +20,7 @@ mod random_edits;
 mod read_only;
 mod references;
 mod remove;
+mod scaling;
 mod shared;
 mod space;
 mod unmounted;
@@ -72,7 +73,7 @@ fn mounts_what_it_needs(configuration: &Configuration) -> bool {
 
 /// Whether layers can be mounted while nothing can be written to the home.
 fn mounts_on_read_only(configuration: &Configuration) -> bool {
-    // Mount points are made for each mount.
+    // Datasets are file systems of their own, which stay as they are, and their mount points are made for each mount.
     configuration.driver != Driver::Zfs && mounts_what_it_needs(configuration)
 }
 
@@ -152,7 +153,9 @@ pub const ALL: &[Case] = &[
     case("truncated_archive", Ordinary, errors::truncated_archive),
     case("path_escape", Ordinary, errors::path_escape),
     case("no_space", Capable, errors::no_space).only(mounts_what_it_needs),
-    case("deep_layer_read", Ordinary, deep::read_40).only(|it| it.driver != Driver::Overlay),
+    case("deep_layer_read", Ordinary, deep::read_40)
+        .only(|it| matches!(it.driver, Driver::Btrfs | Driver::Vfs)),
+    case("deep_layer_read", Ordinary, deep::read_10).only(|it| it.driver == Driver::Zfs),
     case("deep_layer_read", Ordinary, deep::read_128).only(|it| it.driver == Driver::Overlay),
     case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay).once(),
     case("diff_apply_10", Ordinary, diff_apply::ten),
@@ -224,6 +227,7 @@ pub const ALL: &[Case] = &[
     case("exact_diff_foreign_record", Ordinary, exact::foreign_record).only(has_record).once(),
     case("random_edits", Ordinary, random_edits::round_trip),
     case("native_is_naive", Ordinary, random_edits::native_is_naive).only(|it| it.driver == Driver::Zfs),
+    case("hundred_changes", Ordinary, scaling::hundred_changes).only(|it| it.driver == Driver::Zfs),
     case("zfs_reader_and_writer", Devices, zfs::reader_and_writer).only(|it| it.driver == Driver::Zfs),
     case("zfs_busy", Devices, zfs::busy).only(|it| it.driver == Driver::Zfs),
     case("zfs_leaves_nothing", Devices, zfs::leaves_nothing).only(|it| it.driver == Driver::Zfs),
