@@ -159,9 +159,12 @@ impl Terminal {
     fn run(store: &Store, arguments: &[&str]) -> Self {
         let pty = openpty(None, None).unwrap();
         let plain = store.command(arguments);
-        // A session of its own, with the terminal as its controlling one.
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(plain.get_program()).args(plain.get_args());
+        // A session of its own, with the terminal as its controlling one. Whoever was started in the background of a script ignores the terminal's signals.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT,QUIT", "setsid", "--ctty", "--wait"])
+            .arg(plain.get_program())
+            .args(plain.get_args());
         command
             .stdin(pty.slave.try_clone().unwrap())
             .stdout(pty.slave.try_clone().unwrap())
