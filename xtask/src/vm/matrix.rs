@@ -82,6 +82,7 @@ const LONGEST: &[&str] = &["deep_layer_read", "exact_diff", "random_edits", "upd
 const ROWS: &[Row] = &[
     // Modules that Debian has as source.
     Row { arguments: &["--driver=zfs"], kernels: OLDER, ..ROW },
+    Row { arguments: &["--driver=zfs"], kernels: NEWER, without: LONGEST, ..ROW },
     // Every read-write layer is a project.
     Row { arguments: &["--driver=overlay-native", "--fs=here"], here: "xfs-quota", kernels: NEWER, ..ROW },
     // Contents in data-only lowers, guarded by fs-verity, which every btrfs has.
