@@ -71,6 +71,11 @@ fn mounts_what_it_needs(configuration: &Configuration) -> bool {
     !(configuration.driver == Driver::Btrfs && configuration.in_user_namespace)
 }
 
+/// Whether a layer that is written to is a mount; to the others its directory is all that it takes.
+fn mounts_every_layer(configuration: &Configuration) -> bool {
+    matches!(configuration.driver, Driver::Overlay | Driver::Zfs)
+}
+
 /// Whether layers can be mounted while nothing can be written to the home.
 fn mounts_on_read_only(configuration: &Configuration) -> bool {
     // Datasets are file systems of their own, which stay as they are, and their mount points are made for each mount.
@@ -205,10 +210,9 @@ pub const ALL: &[Case] = &[
     case("concurrent_creates", Ordinary, concurrent::creates_of_one_id),
     case("concurrent_mounts", Ordinary, concurrent::mounts_of_one_layer),
     case("several_processes", Ordinary, shared::several_processes).once(),
-    case("unmounted_by_hand", Ordinary, unmounted::by_hand).only(|it| it.driver != Driver::Vfs),
-    case("unmounted_while_open", Ordinary, unmounted::while_open).only(|it| it.driver != Driver::Vfs),
-    case("mounted_elsewhere", Ordinary, unmounted::elsewhere)
-        .only(|it| matches!(it.driver, Driver::Overlay | Driver::Zfs)),
+    case("unmounted_by_hand", Ordinary, unmounted::by_hand).only(mounts_every_layer),
+    case("unmounted_while_open", Ordinary, unmounted::while_open).only(mounts_every_layer),
+    case("mounted_elsewhere", Ordinary, unmounted::elsewhere).only(mounts_every_layer),
     case("home_remounted_read_only", Capable, read_only::remounted).only(mounts_on_read_only),
     case("home_bound_read_only", Capable, read_only::bound).only(mounts_on_read_only),
     case("exact_diff", Ordinary, exact::round_trip),
