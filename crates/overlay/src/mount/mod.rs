@@ -19,6 +19,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use graphdriver_archive::whiteout::OverlayXattrs;
 use graphdriver_archive::{self as archive, RootDir};
@@ -43,6 +45,9 @@ pub(crate) use parameters::{Parameters, RedirectDir, Shape, Wishes};
 
 /// The longest string that `fsconfig(2)` takes, in bytes.
 const MAX_STRING: usize = 255;
+
+/// How long directories that are in use are waited for, in all 0.6 seconds.
+const PAUSES_MS: [u64; 6] = [10, 20, 40, 80, 160, 320];
 
 pub(crate) const NEEDS_PRIVILEGE: &str =
     "mounting needs root, of the host or (from Linux 5.11) of a user namespace";
@@ -107,7 +112,7 @@ impl OverlayMount<'_> {
             MountApi::FsContext => attach_detached(&self.detached(api)?, self.target),
             MountApi::Mount => {
                 self.prepare()?;
-                classic::attach(self)
+                patiently(|| classic::attach(self))
             }
         }
     }
@@ -120,7 +125,7 @@ impl OverlayMount<'_> {
         match api {
             MountApi::FsContext => {
                 self.prepare()?;
-                context::detached(self)
+                patiently(|| context::detached(self))
             }
             MountApi::Mount => namespace::run(self.target, |stage| self.detached_on(stage, api)),
         }
@@ -145,6 +150,18 @@ impl OverlayMount<'_> {
         }
         self.upper.map_or(Ok(()), |upper| forget_volatile(upper.work))
     }
+}
+
+/// Makes a mount again while its directories are in use. With `index=on` the kernel refuses a directory that another overlay mount has, and a mount namespace that ended
+/// lets go of its mounts a moment later.
+fn patiently<T>(make: impl Fn() -> Result<T>) -> Result<T> {
+    for pause in PAUSES_MS.map(Duration::from_millis) {
+        match make() {
+            Err(error) if error.errno() == Some(Errno::EBUSY) => thread::sleep(pause),
+            result => return result,
+        }
+    }
+    make()
 }
 
 /// Quotes would end the label in the middle of it.
