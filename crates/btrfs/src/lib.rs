@@ -19,6 +19,8 @@ mod remove;
 mod staged;
 mod status;
 mod subvolume;
+#[cfg(test)]
+mod test_volume;
 mod trees;
 
 pub use driver::{Btrfs, DRIVER};

@@ -27,34 +27,22 @@ pub(crate) fn identity(root: &RootDir) -> Result<Identity> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use graphdriver_sys::btrfs::subvolume::{self, SubvolumeFlags};
-    use nix::mount::{MntFlags, umount2};
 
     use super::*;
+    use crate::test_volume::TestVolume;
 
     #[test]
     #[ignore = "needs root"]
     fn the_library_and_the_kernel_agree() {
-        let image = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
-        image.as_file().set_len(256 << 20).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
-        run(Command::new("mkfs.btrfs")
-            .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
-            .arg("-q")
-            .arg(image.path()));
-        run(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(image.path()).arg(dir.path()));
-        let volume = RootDir::open(dir.path()).unwrap();
-        subvolume::create(&volume, "base").unwrap();
-        let base = volume.subdir(Path::new("base")).unwrap();
-        subvolume::snapshot(&volume, "child", &base, SubvolumeFlags::empty()).unwrap();
-        let child = volume.subdir(Path::new("child")).unwrap();
+        let volume = TestVolume::new();
+        let root = RootDir::open(volume.path()).unwrap();
+        subvolume::create(&root, "base").unwrap();
+        let base = root.subdir(Path::new("base")).unwrap();
+        subvolume::snapshot(&root, "child", &base, SubvolumeFlags::empty()).unwrap();
+        let child = root.subdir(Path::new("child")).unwrap();
         let both = |root: &RootDir| (identity(root).unwrap(), Identity::from(subvolume::info(root).unwrap()));
         let identities = [both(&base), both(&child)];
-        drop((volume, base, child));
-        umount2(dir.path(), MntFlags::MNT_DETACH).unwrap();
         for (library, kernel) in identities {
             assert_eq!(library, kernel);
         }

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use graphdriver_archive::{self as archive, Change, CompareOptions, ContentCheck, RootDir, Suspects};
 use graphdriver_core::{Error, Result};
 use graphdriver_sys::btrfs::search::{self, Buffer, Key, ROOT_TREE, Range, Search};
-use graphdriver_sys::btrfs::subvolume::{self, SubvolumeInfo};
 use nix::errno::Errno;
 
 use self::tree::Tree;
+use crate::subvolume::known_of;
 
 /// What differs in `new` from `old`; `None` when that cannot be found so, because one is not a snapshot of the other, nor both of a third, or because somebody put a directory in
 /// the place of a layer.
@@ -32,7 +32,11 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>
         let path = root.path().to_owned();
         move |errno| Error::syscall(call, path, errno)
     };
-    let (Some(new_info), Some(old_info)) = (known_of(new)?, known_of(old)?) else {
+    let known = |root| match known_of(root) {
+        Err(error) if error.errno() == Some(Errno::ENOTTY) => Ok(None),
+        info => info,
+    };
+    let (Some(new_info), Some(old_info)) = (known(new)?, known(old)?) else {
         return Ok(None);
     };
     let infos = [new_info, old_info];
@@ -59,19 +63,6 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>
         Ok(paths)
     };
     Ok(Some(archive::changes_among(&suspects, new, old, &options, &other_names)?))
-}
-
-/// What the file system knows of a subvolume; nothing of a directory that somebody put there, and before Linux 4.18.
-fn known_of(root: &RootDir) -> Result<Option<SubvolumeInfo>> {
-    let failed = |call| move |errno| Error::syscall(call, root.path(), errno);
-    // Of a directory, this would tell about the subvolume that it is in.
-    if !subvolume::is_subvolume(root).map_err(failed("fstatfs"))? {
-        return Ok(None);
-    }
-    match subvolume::info(root) {
-        Err(Errno::ENOTTY) => Ok(None),
-        info => info.map(Some).map_err(failed("look at subvolume")),
-    }
 }
 
 /// Why [`changes`] cannot work here, if it cannot: trees may be searched with `CAP_SYS_ADMIN` in the initial user namespace only.

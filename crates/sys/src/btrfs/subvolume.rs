@@ -170,7 +170,7 @@ pub fn set_flags(root: impl AsFd, flags: SubvolumeFlags) -> Result<()> {
 ///
 /// # Errors
 ///
-/// `ENOTTY` where it is not on btrfs, or before Linux 4.18; `ENOENT` for one that was destroyed.
+/// `ENOTTY` where it is not on btrfs, or before Linux 4.18; `ENOENT` for one that was destroyed, or that is being renamed right now.
 #[doc(alias = "BTRFS_IOC_GET_SUBVOL_INFO")]
 pub fn info(file: impl AsFd) -> Result<SubvolumeInfo> {
     let mut raw = RawInfo { tree: 0, name: [0; NAME_BYTES], ..RawInfo::default() };
