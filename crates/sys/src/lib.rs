@@ -29,6 +29,7 @@
 //! | [`project_quota`] | quotactl and quotactl_fd, for projects |
 //! | [`ofd_lock`] | open file description locks |
 //! | [`capability`] | capget |
+//! | [`peer_groups`](mod@peer_groups) | the `SO_PEERGROUPS` socket option |
 //! | [`umask`] | the process's file mode creation mask |
 //! | [`user_namespace`] | are we in the initial user namespace? a new one with given maps |
 
@@ -44,6 +45,7 @@ pub mod loop_device;
 pub mod mount_api;
 pub mod mount_point;
 pub mod ofd_lock;
+pub mod peer_groups;
 pub mod project_quota;
 pub mod statx;
 pub mod umask;
@@ -59,4 +61,5 @@ pub use clone_file::clone_file;
 pub use dedupe_range::dedupe_range;
 pub use extents::extents;
 pub use file_type::FileType;
+pub use peer_groups::peer_groups;
 pub use statx::{Statx, StatxMask, statx};
