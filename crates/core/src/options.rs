@@ -8,8 +8,8 @@ use crate::size::parse_size;
 use crate::sync_mode::SyncMode;
 
 /// The drivers that an option can be meant for, compiled in or not. The names in one row mean one driver.
-const FAMILIES: [&[&str]; 6] =
-    [&["overlay", "overlay2"], &["btrfs"], &["zfs"], &["vfs"], &["aufs"], &["gear"]];
+const FAMILIES: [&[&str]; 7] =
+    [&["overlay", "overlay2"], &["btrfs"], &["zfs"], &["vfs"], &["aufs"], &["gear"], &["plugin"]];
 
 /// One driver option as given by `--storage-opt` or a configuration file: `overlay.size=10g`, `.size=10g` or `size=10g`.
 ///
@@ -73,8 +73,9 @@ impl DriverOption {
         self.driver.as_deref()
     }
 
-    /// Whether this is meant for the driver `name`; `overlay` and `overlay2` are the same one.
+    /// Whether this is meant for the driver `name`; `overlay` and `overlay2` are the same one, and all of `plugin:` are `plugin`.
     pub fn is_for(&self, name: &str) -> bool {
+        let name = name.split_once(':').map_or(name, |(kind, _)| kind);
         match self.driver() {
             None => true,
             Some(driver) => driver == name || family(driver).is_some_and(|family| family.contains(&name)),

@@ -17,7 +17,7 @@ pub use selection::DEFAULT_PRIORITY;
 #[derive(Clone, Copy)]
 #[doc(alias = "InitFunc")]
 pub struct DriverEntry {
-    /// The names that the driver answers to; the first is its own. The name it is opened by is also the name of its home.
+    /// The names that the driver answers to; the first is its own. The name it is opened by is also the name of its home. One that ends with a colon stands for all that begin with it: what follows is for the driver.
     pub names: &'static [&'static str],
     /// Whether the driver may be chosen when nobody asked for it. One that may not is the last resort, when nothing else works.
     pub automatic: bool,
@@ -34,6 +34,11 @@ impl DriverEntry {
     /// The driver's own name.
     pub fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
+    }
+
+    fn answers_to(&self, name: &str) -> bool {
+        let answers = |own: &&str| *own == name || (own.ends_with(':') && name.starts_with(own));
+        self.names.iter().any(answers)
     }
 }
 
@@ -84,7 +89,7 @@ impl Registry {
     /// The driver that answers to `name`.
     #[doc(alias = "IsRegistered")]
     pub fn find(&self, name: &str) -> Option<&DriverEntry> {
-        self.entries.iter().find(|entry| entry.names.contains(&name))
+        self.entries.iter().find(|entry| entry.answers_to(name))
     }
 
     /// Opens the home `<root>/<name>` with the driver of that name, making it first if need be.

@@ -92,7 +92,7 @@ impl Registry {
         };
         for automatic in [true, false] {
             for entry in self.entries().iter().filter(|entry| entry.automatic == automatic) {
-                if !order.iter().any(|name| entry.names.contains(name)) {
+                if !order.iter().any(|name| entry.answers_to(name)) {
                     order.push(entry.name());
                 }
             }
