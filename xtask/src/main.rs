@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod demo_image;
 mod ordinary_user;
+mod plugin_bundle;
 mod test;
 mod tidy;
 mod vm;
@@ -24,6 +25,8 @@ enum Task {
     Bench(bench::Options),
     /// Show the main job from image to diff, on a small image made from this machine's own shell.
     Demo(demo::Options),
+    /// Make a directory of which Docker makes a managed plugin.
+    PluginBundle(plugin_bundle::Options),
     /// Run every test that this machine can run; as root also install what that needs.
     Test(test::Options),
     /// Check what the compiler does not: dependency direction, file sizes, links, machine paths.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::PluginBundle(options) => plugin_bundle::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
         Task::VmTest(options) => vm::run(&options),

@@ -12,12 +12,13 @@ use crate::Result;
 use crate::command::{cargo, output};
 
 /// Crates whose tests need no other program of the build.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "graphdriver-archive",
     "graphdriver-btrfs",
     "graphdriver-conformance",
     "graphdriver-core",
     "graphdriver-overlay",
+    "graphdriver-plugin",
     "graphdriver-sys",
     "graphdriver-vfs",
 ];

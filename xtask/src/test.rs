@@ -35,7 +35,8 @@ const PACKAGES: [(&str, &str); 22] = [
 ];
 
 /// Every set of features that must build without a warning, alone and together.
-const FEATURE_SETS: [&str; 7] = ["", "overlay", "btrfs", "btrfs,libbtrfsutil", "vfs", "zfs", "full"];
+const FEATURE_SETS: [&str; 8] =
+    ["", "overlay", "btrfs", "btrfs,libbtrfsutil", "vfs", "zfs", "plugin", "full"];
 
 /// Which tests run.
 #[derive(Debug, clap::Args)]

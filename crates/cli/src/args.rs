@@ -106,6 +106,10 @@ pub(crate) enum Command {
     Run(Run),
     /// Run a command in the user namespace that this program uses for ordinary users
     Unshare(Unshare),
+    /// Be a graph driver plugin of Docker
+    #[cfg(feature = "plugin")]
+    #[command(subcommand)]
+    Plugin(Plugin),
     /// First process of a container, for `run` only
     #[command(hide = true, name = crate::run::INIT)]
     ContainerInit(Container),
@@ -262,6 +266,46 @@ pub(crate) struct Unshare {
     pub(crate) command: Vec<OsString>,
 }
 
+#[cfg(feature = "plugin")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Let Docker keep its layers with the driver; ends on SIGTERM, SIGINT and SIGHUP
+    Serve(Serve),
+}
+
+#[cfg(feature = "plugin")]
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The plugin's name, which Docker takes as that of a storage driver
+    #[arg(long, value_name = "NAME", value_parser = plugin_name)]
+    pub(crate) name: String,
+    /// Listen on this unix socket [default: /run/docker/plugins/NAME.sock; the sockets that systemd has made, if any]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Listen on this port, and tell Docker by /etc/docker/plugins/NAME.spec. Every user who reaches it can do all that root can
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) tcp: Option<std::net::SocketAddr>,
+    /// Let --tcp be an address that other machines reach
+    #[arg(long, requires = "tcp")]
+    pub(crate) remote: bool,
+    /// Group, by name or number, whose members may call, besides root
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) gid: Option<String>,
+    /// Unmount all layers at the end, rather than leave them to the next start
+    #[arg(long)]
+    pub(crate) unmount: bool,
+}
+
+/// A name that is one component of a path.
+#[cfg(feature = "plugin")]
+fn plugin_name(name: &str) -> Result<String, String> {
+    let usual = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(usual) {
+        return Err("letters, digits, '.', '_' and '-', without a dot at the beginning".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 /// What `run` tells the processes that it starts.
 #[derive(Args, Debug)]
 pub(crate) struct Container {
@@ -315,6 +359,11 @@ mod tests {
             "frobnicate",
             "check --fix",
             "dedup --hash md5",
+            "plugin",
+            "plugin serve",
+            "plugin serve --name a/b",
+            "plugin serve --name a --remote",
+            "plugin serve --name a --tcp nowhere",
         ] {
             let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.trim_matches('\''));
             assert!(Cli::try_parse_from(std::iter::once("graphdriver").chain(words)).is_err(), "{line:?}");

@@ -48,6 +48,12 @@ impl Store {
         self.registry.select(self.driver.as_deref(), &self.options)
     }
 
+    /// The driver that was asked for.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn driver(&self) -> Option<&str> {
+        self.driver.as_deref()
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -9,6 +9,7 @@
 //! | `overlay` (default) | directories that the kernel's overlay file system stacks |
 //! | `vfs` (default) | a copy of the parent for each layer; works everywhere |
 //! | `zfs` | datasets and clones of them, on ZFS |
+//! | `plugin` | any Docker graph driver plugin, as `plugin:NAME`; and serving the others as one |
 //! | `full` | all of them |
 //! | `libbtrfsutil` | btrfs, with help of the C library of that name before Linux 4.18 |
 //!
@@ -59,6 +60,8 @@ pub use graphdriver_core::{
     OpenOptions, Owner, Problem, Quota, Registry, Remedy, Result, StagedApply, StagedLayer, SyncMode,
     format_size, fs_magic, naive, parse_size,
 };
+#[cfg(feature = "plugin")]
+pub use graphdriver_plugin as plugin;
 
 /// The drivers that this crate was compiled with.
 #[expect(
@@ -75,6 +78,8 @@ pub fn registry() -> Registry {
         graphdriver_vfs::DRIVER,
         #[cfg(feature = "zfs")]
         graphdriver_zfs::DRIVER,
+        #[cfg(feature = "plugin")]
+        graphdriver_plugin::DRIVER,
     ];
     let mut registry = Registry::new();
     for driver in drivers {
@@ -101,6 +106,7 @@ mod tests {
             (cfg!(feature = "btrfs"), "btrfs"),
             (cfg!(feature = "vfs"), "vfs"),
             (cfg!(feature = "zfs"), "zfs"),
+            (cfg!(feature = "plugin"), "plugin:"),
         ];
         assert_eq!(
             names,

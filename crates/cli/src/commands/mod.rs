@@ -5,6 +5,8 @@ mod contents;
 mod images;
 mod layers;
 mod mounts;
+#[cfg(feature = "plugin")]
+mod plugin;
 mod remove_order;
 mod stores;
 
@@ -61,6 +63,8 @@ pub(crate) fn run(command: &Command, global: &Global) -> Result<u8> {
         Command::Import(args) => images::import(&session, args)?,
         Command::Run(args) => return images::run(&session, args),
         Command::Unshare(args) => match mounts::unshare(&session, args)? {},
+        #[cfg(feature = "plugin")]
+        Command::Plugin(args) => plugin::run(&session, args)?,
         // Parts of other commands, which `main` takes.
         Command::ContainerInit(_) | Command::ContainerMain(_) | Command::MapIds => {}
     }

@@ -6,6 +6,7 @@ mod image;
 mod import;
 mod layers;
 mod ordinary_user;
+mod plugin;
 mod run;
 mod store;
 mod usage;
