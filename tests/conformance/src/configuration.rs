@@ -1,6 +1,6 @@
 //! The drivers, each in the variants that must behave the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graphdriver_archive::CopyMethod;
@@ -13,6 +13,7 @@ use graphdriver_zfs::Zfs;
 use crate::backing::Backing;
 use crate::id_mapped::IdMapped;
 use crate::needs::Privilege;
+use crate::served::{self, Served};
 
 /// Which driver, for what only some promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Configuration {
     pub by_fuse: bool,
     /// Whether layers that are filled when they are made are kept as images, which are only read whatever they are mounted for.
     pub keeps_images: bool,
+    /// Whether it is behind both ends of the plugin protocol, which has no words for much that a driver does.
+    pub by_plugin: bool,
     copy: CopyMethod,
     /// Driver options that it is always opened with.
     options: &'static [&'static str],
@@ -65,6 +68,7 @@ const OVERLAY: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    by_plugin: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -82,6 +86,7 @@ const VFS: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    by_plugin: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -98,6 +103,7 @@ const BTRFS: Configuration = Configuration {
     user_xattrs: false,
     finds_restored_times: true,
     keeps_images: false,
+    by_plugin: false,
     by_fuse: false,
     copy: CopyMethod::Auto,
     options: &[],
@@ -116,6 +122,7 @@ const ZFS: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    by_plugin: false,
     copy: CopyMethod::Auto,
     options: &[],
 };
@@ -204,6 +211,27 @@ impl Configuration {
             runs_on: |backing| backing == Backing::Btrfs,
             ..BTRFS
         },
+        Self {
+            name: "overlay-plugin",
+            open: |home| Served::opened(home, graphdriver_overlay::DRIVER),
+            runs_on: |backing| matches!(backing, Backing::Tmpfs | Backing::Ext4),
+            by_plugin: true,
+            ..OVERLAY
+        },
+        Self {
+            name: "vfs-plugin",
+            open: |home| Served::opened(home, graphdriver_vfs::DRIVER),
+            runs_on: |backing| backing == Backing::Tmpfs,
+            by_plugin: true,
+            ..VFS
+        },
+        Self {
+            name: "btrfs-plugin",
+            open: |home| Served::opened(home, graphdriver_btrfs::DRIVER),
+            runs_on: |backing| backing == Backing::Btrfs,
+            by_plugin: true,
+            ..BTRFS
+        },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },
         ZFS,
     ];
@@ -257,6 +285,12 @@ impl Configuration {
             Driver::Vfs => "vfs",
             Driver::Zfs => "zfs",
         }
+    }
+
+    /// Where the driver's home is below the root.
+    pub fn home_in(&self, root: &Path) -> PathBuf {
+        let root = if self.by_plugin { root.join(served::NAME) } else { root.to_owned() };
+        root.join(self.driver_name())
     }
 
     /// Whether copies share blocks; nothing is known of the file system that happens to be here.

@@ -28,6 +28,7 @@ mod id_mapped;
 mod needs;
 mod process;
 mod selection;
+mod served;
 mod sharing;
 mod store;
 mod tarball;

@@ -78,7 +78,7 @@ impl Store {
 
     /// The driver's home.
     pub fn home(&self) -> PathBuf {
-        self.dir.join("root").join(self.configuration.driver_name())
+        self.configuration.home_in(&self.dir.join("root"))
     }
 
     /// Waits until the file system's clock has moved on, for drivers that can tell two versions of a file only by their times.

@@ -33,7 +33,7 @@ impl Experiment {
         });
         configured.flat_map(|(configuration, backing)| {
             let cases = cases::ALL.iter().filter(move |case| {
-                let fits = (case.applies_to)(configuration) && (case.runs_on)(backing);
+                let fits = case.applies(configuration) && (case.runs_on)(backing);
                 fits && (!case.once || backing == configuration.simplest())
             });
             cases.map(move |case| Self { configuration, backing, case })

@@ -314,15 +314,12 @@ pub fn foreign_record(store: &Store) {
 #[track_caller]
 fn assert_honest(store: &Store, layer: &LayerId, name: &str) {
     let mut diff = Vec::new();
-    let mut stream = store.graph().diff(layer, None, &IdMaps::default()).unwrap();
-    match stream.read_to_end(&mut diff) {
-        Ok(_) => {
-            assert_same_tree_as(store, name, layer, None, &diff);
-        }
-        Err(error) => {
-            let error = error.downcast::<graphdriver_core::Error>().unwrap();
-            assert_eq!(error.failed_layer(), Some(layer), "{name}: {}", error.report());
-        }
+    let read = store.graph().diff(layer, None, &IdMaps::default()).and_then(|mut stream| {
+        stream.read_to_end(&mut diff).map_err(|error| error.downcast::<graphdriver_core::Error>().unwrap())
+    });
+    match read {
+        Ok(_) => assert_same_tree_as(store, name, layer, None, &diff),
+        Err(error) => assert_eq!(error.failed_layer(), Some(layer), "{name}: {}", error.report()),
     }
 }
 
