@@ -37,6 +37,9 @@ use crate::stage::Stage;
 
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|word| word == peer::plugin::ROLE) {
+        return peer::plugin::play(&words[2..]);
+    }
     let strict = words.iter().any(|word| word == "--strict")
         || std::env::var_os("GRAPHDRIVER_STRICT").is_some_and(|value| value == "1");
     words.retain(|word| word != "--strict");

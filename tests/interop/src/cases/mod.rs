@@ -7,6 +7,7 @@ mod exchange;
 mod mapped;
 mod mount_program;
 mod open;
+mod plugin;
 mod podman;
 mod unpack;
 
@@ -32,6 +33,7 @@ impl Case {
 
 pub(crate) fn all() -> Vec<Case> {
     let theirs = [unpack::cases(), diff::cases(), open::cases(), exchange::cases(), exact::cases()];
-    let engines = [mapped::cases(), mount_program::cases(), docker::cases(), podman::cases()];
+    let engines =
+        [mapped::cases(), mount_program::cases(), docker::cases(), plugin::cases(), podman::cases()];
     theirs.into_iter().chain(engines).flatten().collect()
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::cgroup::Cgroup;
+use super::room::{Room, end};
 use super::{aside, program, run};
 use crate::needs::{Need, program as need_program};
 
@@ -18,7 +18,7 @@ const CLIENT: &str = "/usr/bin/docker";
 /// A process namespace that ends with the daemon: its first process is the daemon, and whatever that started goes with it, the container daemon and those of containers.
 const PROCESSES: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
 
-/// How long the daemon may take to start or to end.
+/// How long the daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data root, and the daemon that works on it while there is one.
@@ -27,6 +27,7 @@ pub(crate) struct Docker {
     /// `unshare`, whose child is the daemon.
     daemon: Option<Child>,
     cgroup: Cgroup,
+    storage_driver: String,
 }
 
 /// Checks that all that it takes is here.
@@ -38,7 +39,13 @@ pub(crate) fn is_here() -> Result<(), Need> {
 impl Docker {
     /// A new data root in the existing directory `dir`.
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), daemon: None, cgroup: Cgroup::of(dir) }
+        Self::with_driver(dir, "overlay2")
+    }
+
+    /// The same with another storage driver, which may be a plugin.
+    pub(crate) fn with_driver(dir: &Path, storage_driver: &str) -> Self {
+        let storage_driver = storage_driver.to_owned();
+        Self { dir: dir.to_owned(), daemon: None, cgroup: Cgroup::of(dir), storage_driver }
     }
 
     /// The directory of which `overlay2` is the home of its layers.
@@ -48,10 +55,19 @@ impl Docker {
 
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start(&mut self) {
+        self.start_as(aside("dockerd", &self.dir, &PROCESSES));
+    }
+
+    /// Starts the daemon where other programs are, too, and waits until it answers.
+    pub(crate) fn start_in(&mut self, room: &Room) {
+        self.start_as(room.command("dockerd"));
+    }
+
+    fn start_as(&mut self, mut daemon: Command) {
         let log = fs::File::create(self.dir.join("log")).unwrap();
-        let mut daemon = aside("dockerd", &self.dir, &PROCESSES);
         daemon.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-masq=false"]);
-        daemon.args(["--storage-driver", "overlay2", "--cgroup-parent", &self.cgroup.path()]);
+        daemon.args(["--storage-driver", &self.storage_driver, "--cgroup-parent", &self.cgroup.path()]);
+        daemon.arg("--experimental");
         daemon.arg("--data-root").arg(self.root()).arg("--exec-root").arg(self.dir.join("exec"));
         daemon.arg("--pidfile").arg(self.dir.join("pid")).arg("--host").arg(self.address());
         daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -66,17 +82,8 @@ impl Docker {
 
     /// Ends the daemon, and with it all that it has started.
     pub(crate) fn stop(&mut self) {
-        let Some(mut daemon) = self.daemon.take() else { return };
-        for child in children(&daemon) {
-            // It may have ended by itself.
-            let _ = kill(child, Signal::SIGTERM);
-        }
-        let begin = Instant::now();
-        while daemon.try_wait().unwrap().is_none() {
-            if begin.elapsed() > PATIENCE {
-                daemon.kill().unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if let Some(daemon) = self.daemon.take() {
+            end(daemon, Signal::SIGTERM);
         }
     }
 
@@ -123,12 +130,6 @@ impl Docker {
     fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
-}
-
-fn children(process: &Child) -> Vec<Pid> {
-    let pid = process.id();
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    list.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap())).collect()
 }
 
 impl Drop for Docker {

@@ -4,7 +4,9 @@ mod cgroup;
 pub(crate) mod containers_storage;
 pub(crate) mod dockerd;
 pub(crate) mod gnu_tar;
+pub(crate) mod plugin;
 pub(crate) mod podman;
+pub(crate) mod room;
 pub(crate) mod umoci;
 
 use std::ffi::OsStr;
