@@ -14,7 +14,7 @@ const MAX_GROUPS: usize = 65_536;
 /// The supplementary groups that the peer had when it connected.
 ///
 /// # Errors
-/// `ENODATA` when there are no credentials, `ENOTSOCK`.
+/// `ENODATA` when there are no credentials, `ENOPROTOOPT` before Linux 4.13, `ENOTSOCK`.
 #[doc(alias = "SO_PEERGROUPS")]
 pub fn peer_groups(socket: impl AsFd) -> nix::Result<Vec<Gid>> {
     let mut groups = vec![0 as libc::gid_t; 32];

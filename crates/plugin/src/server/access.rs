@@ -1,6 +1,7 @@
 //! Who may call.
 
 use graphdriver_sys::peer_groups;
+use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Gid, Uid};
 
@@ -22,7 +23,11 @@ impl Access {
         let Stream::Unix(socket) = stream else { return Ok(()) };
         let unknown = |errno| Refusal::new(403, format!("it cannot be told who calls: {errno}"));
         let peer = getsockopt(socket, PeerCredentials).map_err(unknown)?;
-        let groups = peer_groups(socket).map_err(unknown)?;
+        let groups = match peer_groups(socket) {
+            // Linux before 4.13.
+            Err(Errno::ENOPROTOOPT) => Vec::new(),
+            groups => groups.map_err(unknown)?,
+        };
         let (uid, gid) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
         if self.admits(Uid::effective(), uid, gid, &groups) {
             return Ok(());
