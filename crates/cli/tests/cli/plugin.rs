@@ -79,6 +79,15 @@ fn aside(plain: &Command) -> Command {
     command
 }
 
+/// `list` with the driver `plugin:gd`, beside a plugin that is [`aside`]; `who` are options of setpriv(1).
+fn client(plugin: &Plugin, who: &[&str], program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--mount", "--target", &plugin.process.id().to_string(), "setpriv"]).args(who).arg(program);
+    command.args(["--root", "/run/of-client", "--run-root", "/run/of-client/run"]);
+    command.args(["--driver", "plugin:gd", "-o", "plugin.connect_timeout=0", "list"]).current_dir("/");
+    command
+}
+
 /// The answer to a call that is made on `stream`.
 fn call(mut stream: impl Read + Write, method: &str, body: &str) -> String {
     let length = body.len();
@@ -163,6 +172,8 @@ fn a_port_is_told_by_a_file() {
     let told = fs::read_to_string(&file).unwrap();
     let stream = TcpStream::connect(told.strip_prefix("tcp://").unwrap()).unwrap();
     assert_eq!(call(stream, "Plugin.Activate", ""), ACTIVATED);
+    let found = client(&plugin, &["--reuid", "0"], PROGRAM).output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     plugin.end(Signal::SIGTERM);
     assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 0);
 
@@ -219,12 +230,8 @@ fn only_root_and_the_group_may_call() {
     let copy =
         Command::new("cp").arg(PROGRAM).arg(Path::new(&root).join("run/graphdriver")).status().unwrap();
     assert!(copy.success());
-    let list = |who: &[&str]| -> (bool, String) {
-        let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &plugin.process.id().to_string(), "setpriv"]).args(who);
-        command.args(["/run/graphdriver", "--root", "/run/of-client", "--run-root", "/run/of-client/run"]);
-        command.args(["--driver", "plugin:gd", "-o", "plugin.connect_timeout=0", "list"]).current_dir("/");
-        let Output { status, stderr, .. } = command.output().unwrap();
+    let list = |who: &[&str]| {
+        let Output { status, stderr, .. } = client(&plugin, who, "/run/graphdriver").output().unwrap();
         (status.success(), String::from_utf8(stderr).unwrap())
     };
     fs::create_dir(Path::new(&root).join("run/of-client")).unwrap();

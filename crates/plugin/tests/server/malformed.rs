@@ -72,20 +72,19 @@ fn connections_that_say_nothing() {
 #[test]
 fn slow_and_idle_clients_are_let_go() {
     let short = Duration::from_millis(200);
-    let limits = Limits { request_time: short, idle_time: short, ..Limits::default() };
-    let serving = Serving::with_limits(limits);
-    let mut idle = serving.connect();
+    let serving = Serving::with_limits(Limits { request_time: short, ..Limits::default() });
     let mut slow = serving.connect();
     slow.write_all(b"POST /Plugin.Activate HTT").unwrap();
     let mut answer = Vec::new();
     slow.read_to_end(&mut answer).unwrap();
     assert_eq!(Answer::parse(&answer).status, 408);
-    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    let serving = Serving::with_limits(Limits { idle_time: short, ..Limits::default() });
+    assert_eq!(serving.connect().read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
 fn more_connections_than_allowed_wait() {
-    let limits = Limits { connections: 1, idle_time: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { connections: 1, idle_time: Duration::from_secs(1), ..Limits::default() };
     let serving = Serving::with_limits(limits);
     let _first = serving.connect();
     // Answered once the first has been idle for too long.
