@@ -146,8 +146,12 @@ fn build(engine: &Engine<'_>, scratch: &Scratch) {
         fs::write(path, name).unwrap();
     }
     fs::write(context.join("Dockerfile"), DOCKERFILE).unwrap();
-    shell::make_archive(&context.join("base.tar"));
-    engine.ask(&["import", context.join("base.tar").to_str().unwrap(), "base"]);
+    let archive = scratch.join("base.tar");
+    shell::make_archive(&archive);
+    engine.ask(&["import", archive.to_str().unwrap(), "base"]);
+    let saved = engine.save("base", &scratch.join("base-saved.tar"));
+    assert_eq!(saved.len(), 1);
+    assert!(fs::read(&saved[0]).unwrap() == fs::read(&archive).unwrap(), "saved as it was imported");
     engine.ask(&["build", "--network", "none", "--tag", "built", context.to_str().unwrap()]);
 }
 
