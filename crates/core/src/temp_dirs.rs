@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind::AlreadyExists;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,6 +23,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::{FileLock, is_current};
+use crate::metadata_file::{sync_dir, write_new};
 use crate::random_name::random_name;
 
 const DIR_PREFIX: &str = "temp-dir-";
@@ -97,6 +98,20 @@ impl TempDirs {
                 Err(error)
             }
         }
+    }
+
+    /// Gives the file at `path`, which is on the home's file system, these contents and exactly this mode, as [`write_atomic`](crate::write_atomic) does, but by way of a directory of this process: nothing else ever lies
+    /// beside the file. For directories in which every name means something.
+    ///
+    /// # Errors
+    /// `NoSpace`, `PermissionDenied`, `Io`; the old contents remain.
+    pub fn write_atomic(&self, path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+        let temp_dir = self.create()?;
+        let temporary = temp_dir.path().join("file");
+        write_new(&temp_dir, "file", contents, mode).map_err(|error| error.path(&temporary))?;
+        fs::rename(&temporary, path).map_err(|error| Error::io("rename", path, error))?;
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        File::open(dir).map_err(|error| Error::io("open", dir, error)).and_then(sync_dir)
     }
 
     /// The directories whose processes are gone.

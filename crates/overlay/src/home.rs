@@ -59,7 +59,7 @@ impl Home {
         let quotas = LayerQuotas::open(home.path(), home.path(), options.quota)?;
         let temp_dirs = remove_leftovers(home)?;
         let image_temp_dirs = open_image_store(&mut stores)?;
-        mount_program::settle(&stores, options.mount_program.as_deref())?;
+        mount_program::settle(&stores, &temp_dirs, options.mount_program.as_deref())?;
         // Mount programs are servers of FUSE.
         let checker = FsMagicChecker::new([FsMagic::OVERLAY, FsMagic::FUSE]);
         // Makes the run home, too.

@@ -1,5 +1,6 @@
 //! Temporary directories of this and of killed processes.
 
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 use super::*;
@@ -71,6 +72,26 @@ fn the_longest_names_can_be_taken_in() {
         assert!(now.file_name().unwrap().to_str().unwrap().starts_with(&format!("{number}-xxx")));
     }
     assert_eq!(names(dir.path()).len(), 2);
+}
+
+#[test]
+fn a_file_is_written_beside_nothing() {
+    let (home, path) = home();
+    let temp_dirs = TempDirs::open(home.path()).unwrap();
+    let file = home.path().join("dir/file");
+    fs::create_dir(home.path().join("dir")).unwrap();
+    for contents in ["old", "new"] {
+        temp_dirs.write_atomic(&file, contents.as_bytes(), 0o640).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), contents);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+    }
+    // Not even after a failure.
+    fs::create_dir(home.path().join("dir/taken")).unwrap();
+    let taken = home.path().join("dir/taken");
+    let error = temp_dirs.write_atomic(&taken, b"x", 0o640).unwrap_err();
+    assert_eq!(error.failed_path(), Some(&*taken));
+    assert_eq!(names(&home.path().join("dir")), ["file", "taken"]);
+    assert_eq!(names(&path), [""; 0]);
 }
 
 #[test]

@@ -3,14 +3,14 @@
 //!
 //! containers/storage writes it and obeys it: `true` means never to mount natively.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use graphdriver_archive::{RootDir, whiteout};
-use graphdriver_core::{Error, ErrorKind, Result, write_atomic};
+use graphdriver_core::{Error, ErrorKind, Result, TempDirs};
 use graphdriver_sys::xattr;
 use nix::errno::Errno;
 
@@ -26,10 +26,10 @@ const MARK: &str = ".has-mount-program";
 ///
 /// # Errors
 /// `Prerequisites` when there is no mount program and layers were written through one; `Io`.
-pub(crate) fn settle(stores: &Stores, program: Option<&Path>) -> Result<()> {
+pub(crate) fn settle(stores: &Stores, temp_dirs: &TempDirs, program: Option<&Path>) -> Result<()> {
     let home = stores.home();
     if program.is_some() {
-        return if read(home)? == Some(true) { Ok(()) } else { write(home, true) };
+        return if read(home)? == Some(true) { Ok(()) } else { write(home, temp_dirs, true) };
     }
     for store in stores.all().filter(|store| store.path() != home.path()) {
         if read(store)? == Some(true) {
@@ -40,7 +40,7 @@ pub(crate) fn settle(stores: &Stores, program: Option<&Path>) -> Result<()> {
         used
     } else {
         let used = has_traces(home)?;
-        note(home, used)?;
+        note(home, temp_dirs, used)?;
         used
     };
     if used { Err(needed(home)) } else { Ok(()) }
@@ -60,15 +60,14 @@ fn read(store: &Layout) -> Result<Option<bool>> {
     }
 }
 
-fn write(store: &Layout, used: bool) -> Result<()> {
-    let dir = File::open(store.path()).map_err(|error| Error::io("open", store.path(), error))?;
+fn write(store: &Layout, temp_dirs: &TempDirs, used: bool) -> Result<()> {
     let text: &[u8] = if used { b"true" } else { b"false" };
-    write_atomic(&dir, MARK, text, 0o600).map_err(|error| error.path(store.path().join(MARK)))
+    temp_dirs.write_atomic(&store.path().join(MARK), text, 0o600)
 }
 
 /// Spares the next opening the search; a home that cannot be written to does without.
-fn note(store: &Layout, used: bool) -> Result<()> {
-    match write(store, used) {
+fn note(store: &Layout, temp_dirs: &TempDirs, used: bool) -> Result<()> {
+    match write(store, temp_dirs, used) {
         Err(error) if error.errno() == Some(Errno::EROFS) => {
             tracing::debug!(error = %error.report(), "not noted whether a mount program is needed");
             Ok(())
