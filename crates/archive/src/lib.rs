@@ -32,10 +32,10 @@ pub use apply::{Applied, ApplyOptions, ArchiveDigest, WhiteoutMode, apply, apply
 pub use change::{Change, ChangeKind};
 pub use changes::{
     CompareOptions, ContentCheck, SuspectPlace, Suspects, changes, changes_among, changes_size,
-    layer_changes, layer_size, names_of,
+    layer_changes, layer_size, names_of, with_parents,
 };
 pub use chown::{chown_root, chown_tree};
-pub use copy::{CopyMethod, CopyOptions, copy_tree};
+pub use copy::{CopyMethod, CopyOptions, copy_tree, link_tree};
 pub use dedup::{DedupHash, dedup};
 pub use error::{Error, ErrorKind, Result};
 pub use export::{Export, ExportOptions};

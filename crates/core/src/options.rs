@@ -8,8 +8,16 @@ use crate::size::parse_size;
 use crate::sync_mode::SyncMode;
 
 /// The drivers that an option can be meant for, compiled in or not. The names in one row mean one driver.
-const FAMILIES: [&[&str]; 7] =
-    [&["overlay", "overlay2"], &["btrfs"], &["zfs"], &["vfs"], &["aufs"], &["gear"], &["plugin"]];
+const FAMILIES: [&[&str]; 8] = [
+    &["overlay", "overlay2"],
+    &["overlay-hardlink"],
+    &["btrfs"],
+    &["zfs"],
+    &["vfs"],
+    &["aufs"],
+    &["gear"],
+    &["plugin"],
+];
 
 /// One driver option as given by `--storage-opt` or a configuration file: `overlay.size=10g`, `.size=10g` or `size=10g`.
 ///

@@ -6,7 +6,7 @@
 //! | feature | driver |
 //! |---|---|
 //! | `btrfs` | subvolumes and snapshots of them, on btrfs |
-//! | `overlay` (default) | directories that the kernel's overlay file system stacks |
+//! | `overlay` (default) | directories that the kernel's overlay file system stacks; and `overlay-hardlink`, for the layers of Docker's older driver |
 //! | `vfs` (default) | a copy of the parent for each layer; works everywhere |
 //! | `zfs` | datasets and clones of them, on ZFS |
 //! | `plugin` | any Docker graph driver plugin, as `plugin:NAME`; and serving the others as one |
@@ -80,6 +80,9 @@ pub fn registry() -> Registry {
         graphdriver_zfs::DRIVER,
         #[cfg(feature = "plugin")]
         graphdriver_plugin::DRIVER,
+        // After the last resort: nothing new is to be made with it.
+        #[cfg(feature = "overlay")]
+        graphdriver_overlay::HARD_LINK_DRIVER,
     ];
     let mut registry = Registry::new();
     for driver in drivers {
@@ -107,6 +110,7 @@ mod tests {
             (cfg!(feature = "vfs"), "vfs"),
             (cfg!(feature = "zfs"), "zfs"),
             (cfg!(feature = "plugin"), "plugin:"),
+            (cfg!(feature = "overlay"), "overlay-hardlink"),
         ];
         assert_eq!(
             names,

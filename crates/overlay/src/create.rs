@@ -228,7 +228,7 @@ impl DirectoryLook {
 impl DirectoryLook {
     /// Of the root of a layer that is used under `maps`: what belongs to an id of the container belongs to that one's id on the host. An owner that
     /// is one of those already, because the parent was rewritten, stays.
-    fn under(self, maps: &IdMaps) -> Self {
+    pub(crate) fn under(self, maps: &IdMaps) -> Self {
         let owner = match maps.to_container(self.owner) {
             Some(_) => self.owner,
             None => maps.to_host(self.owner).unwrap_or(self.owner),

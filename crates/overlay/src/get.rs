@@ -123,7 +123,7 @@ fn ensure_dirs_of(stack: &Stack, layer: &LayerDir, home: &Home) -> Result<()> {
 }
 
 /// The kernel calls it an invalid argument, and a program whatever it likes, that the upper directory cannot be written to.
-fn explain(error: Error, upper: &Path) -> Error {
+pub(crate) fn explain(error: Error, upper: &Path) -> Error {
     match statvfs(upper) {
         Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => {
             tracing::debug!(error = %error.report(), "mount on a read-only file system");

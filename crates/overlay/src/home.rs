@@ -12,6 +12,7 @@ use graphdriver_core::{
 use nix::errno::Errno;
 
 use crate::composefs;
+use crate::home_form::HomeForm;
 use crate::ids::{self, Shifting};
 use crate::layout::{Layout, TEMP_DIRS};
 use crate::link;
@@ -51,6 +52,7 @@ impl Home {
         let mut stores = Stores::new(place, &options);
         let home = stores.home();
         if !home.links().is_dir() {
+            HomeForm::of(home.path())?.require_stacked(home.path())?;
             // A home that cannot be used must not be made: it would count as the driver that was chosen here.
             try_beside(place, &options, tuning)?;
             make_dirs(&home.links())?;
@@ -175,6 +177,7 @@ fn has_temp_dirs(store: &Layout) -> bool {
 pub(crate) fn probe(place: &DriverHome) -> Result<()> {
     let options = OverlayOptions::parse(place.options())?;
     options.check_supported()?;
+    HomeForm::of(place.home())?.require_stacked(place.home())?;
     try_beside(place, &options, OverlayTuning::default())
 }
 

@@ -4,6 +4,8 @@
 //! containers/storage's `overlay` or Docker's `overlay2` opens as it is, and those programs read the layers that are written here.
 //!
 //! [`DRIVER`] is what a [`Registry`](graphdriver_core::Registry) takes; [`Overlay`] is the driver itself.
+//!
+//! Beside it, [`HARD_LINK_DRIVER`] opens homes of the driver that Docker called `overlay` before there was `overlay2`.
 
 mod additional_layer;
 mod check;
@@ -18,8 +20,10 @@ mod exact;
 mod file_getter;
 mod fill;
 mod get;
+mod hardlink;
 mod hold;
 mod home;
+mod home_form;
 mod ids;
 mod layer_store;
 mod layout;
@@ -42,5 +46,6 @@ mod status;
 mod stores;
 
 pub use driver::{DRIVER, Overlay};
+pub use hardlink::{DRIVER as HARD_LINK_DRIVER, HardLinkOverlay};
 pub use mount::{IdMapping, MountApi};
 pub use options::OverlayTuning;

@@ -59,7 +59,11 @@ impl Staged {
 
     fn copy(&mut self, parent: &LayerId, root: &RootDir) -> Result<()> {
         let from = self.home.layers.open_parent(parent)?;
-        let options = CopyOptions { method: self.home.copy, in_user_namespace: self.home.in_user_namespace };
+        let options = CopyOptions {
+            method: self.home.copy,
+            in_user_namespace: self.home.in_user_namespace,
+            ..CopyOptions::default()
+        };
         archive::copy_tree(&from, root, &options)
             .map_err(|error| self.home.quotas.explain(error.into(), root))?;
         self.note = Some(ParentNote { parent: parent.clone(), copied_at: self.file_system_time()? });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use graphdriver_archive::CopyMethod;
 use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{self as core, DriverHome, DriverOption, Graph, OpenOptions, Result};
-use graphdriver_overlay::{MountApi, Overlay, OverlayTuning};
+use graphdriver_overlay::{HardLinkOverlay, MountApi, Overlay, OverlayTuning};
 use graphdriver_vfs::{Vfs, VfsTuning};
 use graphdriver_zfs::Zfs;
 
@@ -19,6 +19,7 @@ use crate::served::{self, Served};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     Btrfs,
+    HardLink,
     Overlay,
     Vfs,
     Zfs,
@@ -202,6 +203,13 @@ impl Configuration {
             needs: Privilege::Devices,
             ..OVERLAY
         },
+        Self {
+            name: "overlay-hardlink",
+            driver: Driver::HardLink,
+            open: |home| Ok(Arc::new(HardLinkOverlay::open(home)?)),
+            runs_on: |backing| matches!(backing, Backing::Tmpfs | Backing::Ext4 | Backing::Xfs),
+            ..OVERLAY
+        },
         BTRFS,
         Self {
             name: "btrfs-userns",
@@ -272,7 +280,7 @@ impl Configuration {
     pub fn simplest(&self) -> Backing {
         match self.driver {
             Driver::Btrfs => Backing::Btrfs,
-            Driver::Overlay | Driver::Vfs => Backing::Tmpfs,
+            Driver::HardLink | Driver::Overlay | Driver::Vfs => Backing::Tmpfs,
             Driver::Zfs => Backing::Zfs,
         }
     }
@@ -281,6 +289,7 @@ impl Configuration {
     pub fn driver_name(&self) -> &'static str {
         match self.driver {
             Driver::Btrfs => "btrfs",
+            Driver::HardLink => "overlay-hardlink",
             Driver::Overlay => "overlay",
             Driver::Vfs => "vfs",
             Driver::Zfs => "zfs",

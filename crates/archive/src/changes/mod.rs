@@ -15,6 +15,7 @@ mod trees;
 pub use layered::{layer_changes, layer_size};
 pub use names::names_of;
 pub use options::{CompareOptions, ContentCheck};
+pub use parents::with_parents;
 pub use size::changes_size;
 pub use suspects::{SuspectPlace, Suspects};
 pub use trees::{changes, changes_among};

@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::change::{Change, ChangeKind};
 
+/// Sorts `changes` and lists each directory above one as modified, unless it is listed already: the form in which [`changes`](crate::changes) tells of two trees. The root never is.
+#[must_use]
+pub fn with_parents(changes: Vec<Change>) -> Vec<Change> {
+    sort_with_parents(changes, |_| true)
+}
+
 /// Sorts `changes` and lists each directory above one that `counts` as modified, unless it is listed already. The root never is.
 pub(super) fn sort_with_parents(mut changes: Vec<Change>, counts: impl Fn(&Change) -> bool) -> Vec<Change> {
     let mut above: HashSet<&Path> = HashSet::new();

@@ -18,7 +18,7 @@ use super::compare::{Comparison, Side};
 use super::level::{Level, Next};
 use super::linked::LinkedNames;
 use super::options::CompareOptions;
-use super::parents::sort_with_parents;
+use super::parents::with_parents;
 use super::suspects::{SuspectPlace, Suspects};
 use crate::change::{Change, ChangeKind};
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -
     let first = Pair { path: Vec::new(), new: open(new)?, old: old.map(open).transpose()?, suspect: None };
     let (mut all, linked) = compare(first, &Trees { suspects: None, old: old.is_some(), options })?;
     all.extend(linked.brought_along());
-    Ok(sort_with_parents(all, |_| true))
+    Ok(with_parents(all))
 }
 
 /// What [`changes`] finds, for two trees of one origin of which it is known where they may differ; takes time for that only.
@@ -82,7 +82,7 @@ pub fn changes_among(
         all.extend(names.into_iter().map(|path| Change::new(Path::new("/").join(path), ChangeKind::Modify)));
     }
     all.extend(linked.brought_along());
-    Ok(sort_with_parents(all, |_| true))
+    Ok(with_parents(all))
 }
 
 fn open(root: &RootDir) -> Result<OwnedFd> {

@@ -26,8 +26,14 @@ impl Shared {
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             fchown(to, Some(uid), Some(gid)).map_err(|errno| ("fchown", errno))?;
         }
-        let attributes = xattrs::of_file(from).map_err(|errno| ("fgetxattr", errno))?;
-        for attribute in &attributes {
+        let is_mark = |name: &CStr| {
+            self.overlay_marks.is_some_and(|xattrs| {
+                [xattrs.opaque(), xattrs.redirect(), xattrs.metacopy(), xattrs.whiteout()].contains(&name)
+            })
+        };
+        let found = xattrs::of_file_and(from, is_mark).map_err(|errno| ("fgetxattr", errno))?;
+        let (attributes, marks) = found;
+        for attribute in attributes.iter().chain(&marks) {
             self.check_set(xattr::fset(to, attribute.name.as_c_str(), &attribute.value, SetFlags::empty()))?;
         }
         // An ACL sets permission bits too.

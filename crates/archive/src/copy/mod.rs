@@ -11,9 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use graphdriver_sys::dents::Buffer;
 use graphdriver_sys::{FileType, xattr};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat, mknodat};
-use nix::unistd::symlinkat;
+use nix::unistd::{linkat, symlinkat};
 
 use self::contents::Contents;
 use self::links::Links;
@@ -22,6 +22,7 @@ use crate::root::RootDir;
 use crate::walk::{
     Crew, DirStack, Listing, as_path, lstat_at, open_dir_at, open_file_at, push_name, run_crew,
 };
+use crate::whiteout::OverlayXattrs;
 use crate::xattrs;
 
 /// How [`copy_tree`] copies.
@@ -31,6 +32,8 @@ pub struct CopyOptions {
     pub method: CopyMethod,
     /// Leave out devices, and extended attributes that may not be set (`EPERM`): what a user namespace cannot make.
     pub in_user_namespace: bool,
+    /// Keep the marks by which overlay tells what the tree, as an upper directory, hides of those below: opaque, renamed and metadata-only entries, in this namespace.
+    pub overlay_marks: Option<OverlayXattrs>,
 }
 
 /// The first way of copying contents that is tried; each falls back to the next where the file systems cannot do it.
@@ -56,12 +59,29 @@ pub enum CopyMethod {
 /// set, `NoSpace`, `Io` with `EEXIST` when `to` is not empty.
 #[doc(alias = "DirCopy")]
 pub fn copy_tree(from: &RootDir, to: &RootDir, options: &CopyOptions) -> Result<()> {
+    make_tree(from, to, *options, false)
+}
+
+/// Like [`copy_tree`], but only directories are made anew: everything else in `to` is another name of what is in `from`, so that whoever writes to the one writes to the other.
+///
+/// A file that has as many names as the file system allows, or that lies on another one, is copied.
+///
+/// # Errors
+/// As [`copy_tree`].
+#[doc(alias = "Hardlink")]
+pub fn link_tree(from: &RootDir, to: &RootDir, options: &CopyOptions) -> Result<()> {
+    make_tree(from, to, *options, true)
+}
+
+fn make_tree(from: &RootDir, to: &RootDir, options: CopyOptions, links: bool) -> Result<()> {
     let open =
         |root: &RootDir| open_dir_at(root, ".").map_err(|errno| Error::syscall("openat", root.path(), errno));
     let first = Pair { path: Vec::new(), from: open(from)?, to: open(to)? };
     remove_inherited_acls(&first.to).map_err(|errno| Error::syscall("fremovexattr", to.path(), errno))?;
     let shared = Shared {
         in_user_namespace: options.in_user_namespace,
+        overlay_marks: options.overlay_marks,
+        names_originals: links,
         contents: Contents::new(options.method),
         links: Links::new(to.clone()),
     };
@@ -90,6 +110,9 @@ fn remove_inherited_acls(to: &OwnedFd) -> nix::Result<()> {
 /// What all threads use.
 struct Shared {
     in_user_namespace: bool,
+    overlay_marks: Option<OverlayXattrs>,
+    /// Whether files get another name rather than a copy.
+    names_originals: bool,
     contents: Contents,
     links: Links,
 }
@@ -194,6 +217,9 @@ impl Walk<'_> {
             }
             hint => hint,
         };
+        if self.shared.names_originals && !file_type.is_dir() && self.name_original(dirs, name)? {
+            return Ok(None);
+        }
         match file_type {
             FileType::Directory => self.directory(dirs, name),
             FileType::Regular => self.regular(dirs, name).map(|()| None),
@@ -209,6 +235,16 @@ impl Walk<'_> {
         mkdirat(to, name, Mode::S_IRWXU).map_err(|errno| self.failed("mkdirat", name, errno))?;
         let to = open_dir_at(to, name).map_err(|errno| self.failed("openat", name, errno))?;
         Ok(Some((from, to)))
+    }
+
+    /// Gives the file a second name instead of making a copy of it; false where it has to be copied.
+    fn name_original(&self, dirs: &Dirs, name: &CStr) -> Result<bool> {
+        let (from, to) = (dirs.from.current(), dirs.to.current());
+        match linkat(from, name, to, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::EMLINK | Errno::EXDEV) => Ok(false),
+            result => self.unless_gone("linkat", name, result).map(|_| true),
+        }
     }
 
     fn regular(&self, dirs: &Dirs, name: &CStr) -> Result<()> {
@@ -236,8 +272,11 @@ impl Walk<'_> {
     fn special(&self, dirs: &Dirs, name: &CStr) -> Result<()> {
         let Some(stat) = self.stat(dirs, name)? else { return Ok(()) };
         let file_type = FileType::from_mode(stat.st_mode);
-        if self.shared.in_user_namespace && matches!(file_type, FileType::CharDevice | FileType::BlockDevice)
-        {
+        let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
+        // A whiteout of overlay's can be made in a user namespace since Linux 5.8.
+        let is_whiteout = file_type == FileType::CharDevice && stat.st_rdev == 0;
+        let is_mark = is_whiteout && self.shared.overlay_marks.is_some();
+        if self.shared.in_user_namespace && is_device && !is_mark {
             tracing::debug!(path = ?as_path(&self.below_bytes(name)), "a user namespace cannot make devices, left out");
             return Ok(());
         }

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 
-use graphdriver_archive::{CopyMethod, CopyOptions, ErrorKind, copy_tree};
+use graphdriver_archive::whiteout::OverlayXattrs;
+use graphdriver_archive::{CopyMethod, CopyOptions, ErrorKind, copy_tree, link_tree};
 use nix::sys::stat::SFlag;
 
 use crate::support::{Tree, snapshot};
@@ -51,6 +52,43 @@ fn every_method_gives_an_equal_tree_of_other_inodes() {
         assert_eq!((root.mode() & 0o7777, root.mtime(), root.mtime_nsec()), (0o711, 1_500_000_000, 5));
         let inode = |tree: &Tree| fs::metadata(tree.path("3/3/x/1")).unwrap().ino();
         assert_ne!(inode(&from), inode(&to));
+    }
+}
+
+#[test]
+fn a_linked_tree_has_directories_of_its_own_and_names_for_the_same_files() {
+    let from = wide_tree();
+    from.file("file", "content").link("second name", "file").symlink("symlink", "nowhere");
+    from.settle();
+    let to = Tree::new();
+    link_tree(&from.root(), &to.root(), &CopyOptions::default()).unwrap();
+    assert_eq!(snapshot(&to.path("")), snapshot(&from.path("")));
+    let inode = |tree: &Tree, path: &str| fs::symlink_metadata(tree.path(path)).unwrap().ino();
+    for path in ["file", "second name", "symlink", "3/3/x/1", "3/3/socket"] {
+        assert_eq!(inode(&from, path), inode(&to, path), "{path}");
+    }
+    for path in ["", "3", "3/3/x"] {
+        assert_ne!(inode(&from, path), inode(&to, path), "{path}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn marks_of_overlay_are_kept_on_demand() {
+    let from = Tree::new();
+    from.dir("opaque").xattr("opaque", "trusted.overlay.opaque", b"y").xattr(
+        "opaque",
+        "trusted.overlay.origin",
+        b"\0",
+    );
+    for (overlay_marks, kept) in [(None, false), (Some(OverlayXattrs::Trusted), true)] {
+        let to = Tree::new();
+        let options = CopyOptions { overlay_marks, ..CopyOptions::default() };
+        copy_tree(&from.root(), &to.root(), &options).unwrap();
+        let names = graphdriver_sys::xattr::flist(File::open(to.path("opaque")).unwrap()).unwrap();
+        let names: Vec<_> = names.iter().filter(|name| name.to_bytes().starts_with(b"trusted.")).collect();
+        assert_eq!(names == [c"trusted.overlay.opaque"], kept, "{names:?}");
+        assert_eq!(names.is_empty(), !kept, "{names:?}");
     }
 }
 

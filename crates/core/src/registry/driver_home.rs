@@ -86,6 +86,13 @@ impl DriverHome {
         })
     }
 
+    /// The same in another directory of the root, for drivers that find what is theirs under more than one name.
+    #[must_use]
+    pub fn in_directory(mut self, name: &str) -> Self {
+        self.home = self.root.join(name);
+        self
+    }
+
     /// The name that the driver is opened by, which may be [another than its own](crate::DriverEntry::names).
     pub fn name(&self) -> &str {
         &self.name
@@ -96,7 +103,7 @@ impl DriverHome {
         &self.root
     }
 
-    /// The driver's home, `<root>/<name>`; absolute.
+    /// The driver's home, `<root>/<name>` unless it is [elsewhere](Self::in_directory); absolute.
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -147,6 +154,8 @@ mod tests {
         assert_eq!((home.name(), home.root()), ("overlay2", Path::new("/r")));
         assert_eq!((home.home(), home.run_home()), (Path::new("/r/overlay2"), Path::new("/run/r/overlay2")));
         assert_eq!(home.options().iter().map(DriverOption::key).collect::<Vec<_>>(), ["b", "c"]);
+        let home = home.in_directory("other");
+        assert_eq!((home.home(), home.run_home()), (Path::new("/r/other"), Path::new("/run/r/overlay2")));
     }
 
     #[test]

@@ -17,4 +17,4 @@ pub use layers_dir::LayersDir;
 pub use place::{list_ids, make_dirs, rename_new, unless_read_only};
 pub use powers::TreePowers;
 pub use process::{in_user_namespace, overrides_modes};
-pub use root::{dress_base, set_label, set_mode};
+pub use root::{dress_base, set_label, set_mode, set_owner};

@@ -38,7 +38,7 @@ pub fn dress_base(
 ///
 /// # Errors
 /// `PermissionDenied`, `Io`.
-fn set_owner(root: &RootDir, owner: Owner, lenient: bool) -> Result<()> {
+pub fn set_owner(root: &RootDir, owner: Owner, lenient: bool) -> Result<()> {
     match fchown(root, Some(owner.uid), Some(owner.gid)) {
         Err(error)
             if lenient

@@ -57,13 +57,23 @@ fn compares_contents(it: &Configuration) -> bool {
     match it.driver {
         Driver::Vfs | Driver::Zfs => true,
         Driver::Btrfs => it.finds_restored_times,
-        Driver::Overlay => false,
+        Driver::HardLink | Driver::Overlay => false,
     }
 }
 
 /// Keeps a record of the archive that a layer was filled from.
 fn has_record(configuration: &Configuration) -> bool {
     configuration.driver == Driver::Overlay
+}
+
+/// Keeps of each layer what it changes, however many are below.
+fn stacks(configuration: &Configuration) -> bool {
+    configuration.driver == Driver::Overlay
+}
+
+/// Limits layers by project quotas, or says why it cannot.
+fn has_project_quota(configuration: &Configuration) -> bool {
+    matches!(configuration.driver, Driver::Overlay | Driver::Vfs)
 }
 
 /// Whether file systems that the driver works on can be mounted there.
@@ -73,7 +83,7 @@ fn mounts_what_it_needs(configuration: &Configuration) -> bool {
 
 /// Whether a layer that is written to is a mount; to the others its directory is all that it takes.
 fn mounts_every_layer(configuration: &Configuration) -> bool {
-    matches!(configuration.driver, Driver::Overlay | Driver::Zfs)
+    !matches!(configuration.driver, Driver::Btrfs | Driver::Vfs)
 }
 
 /// Whether layers can be mounted while nothing can be written to the home.
@@ -153,7 +163,7 @@ pub const ALL: &[Case] = &[
     case("create_root_owner", Owners, create::root_owner),
     case("create_from_template", Ordinary, create::from_template),
     case("create_under_id_maps", Owners, ids::create_under_maps),
-    case("set_quota", Ordinary, quota::set).everywhere().only(|it| it.driver != Driver::Btrfs),
+    case("set_quota", Ordinary, quota::set).everywhere().only(has_project_quota),
     case("set_quota", Devices, space::limit).with_counted_subvolumes(),
     case("quota_refused", Ordinary, space::refused_by_namespace).only(|it| it.name == "btrfs-userns"),
     case("quota_of_snapshots", Devices, space::of_snapshots).with_counted_subvolumes(),
@@ -191,10 +201,9 @@ pub const ALL: &[Case] = &[
     case("truncated_archive", Ordinary, errors::truncated_archive),
     case("path_escape", Ordinary, errors::path_escape),
     case("no_space", Capable, errors::no_space).only(mounts_what_it_needs),
-    case("deep_layer_read", Ordinary, deep::read_40)
-        .only(|it| matches!(it.driver, Driver::Btrfs | Driver::Vfs)),
+    case("deep_layer_read", Ordinary, deep::read_40).only(|it| !stacks(it) && it.driver != Driver::Zfs),
     case("deep_layer_read", Ordinary, deep::read_10).only(|it| it.driver == Driver::Zfs),
-    case("deep_layer_read", Ordinary, deep::read_128).only(|it| it.driver == Driver::Overlay),
+    case("deep_layer_read", Ordinary, deep::read_128).only(stacks),
     case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay).once(),
     case("diff_apply_10", Ordinary, diff_apply::ten),
     case("diff_apply_100", Ordinary, diff_apply::hundred),

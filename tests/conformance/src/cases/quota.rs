@@ -431,7 +431,7 @@ fn layer_path(home: &Path, driver: Driver, layer: &LayerId) -> PathBuf {
 fn layers_path(home: &Path, driver: Driver) -> PathBuf {
     match driver {
         Driver::Btrfs => home.join("subvolumes"),
-        Driver::Overlay => home.to_owned(),
+        Driver::HardLink | Driver::Overlay => home.to_owned(),
         Driver::Vfs => home.join("dir"),
         Driver::Zfs => home.join("graph"),
     }

@@ -2,6 +2,7 @@
 
 mod diff;
 mod docker;
+mod docker_hard_links;
 mod exact;
 mod exchange;
 mod mapped;
@@ -33,7 +34,13 @@ impl Case {
 
 pub(crate) fn all() -> Vec<Case> {
     let theirs = [unpack::cases(), diff::cases(), open::cases(), exchange::cases(), exact::cases()];
-    let engines =
-        [mapped::cases(), mount_program::cases(), docker::cases(), plugin::cases(), podman::cases()];
+    let engines = [
+        mapped::cases(),
+        mount_program::cases(),
+        docker::cases(),
+        docker_hard_links::cases(),
+        plugin::cases(),
+        podman::cases(),
+    ];
     theirs.into_iter().chain(engines).flatten().collect()
 }

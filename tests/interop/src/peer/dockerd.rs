@@ -48,7 +48,7 @@ impl Docker {
         Self { dir: dir.to_owned(), daemon: None, cgroup: Cgroup::of(dir), storage_driver }
     }
 
-    /// The directory of which `overlay2` is the home of its layers.
+    /// The directory of which one that is called as the storage driver is the home of its layers.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.join("data")
     }
