@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Make layers from an image and print the id of the top one
     Import(Import),
+    /// Move all layers from one driver to another, keeping their ids
+    Migrate(Migrate),
     /// Run a command on a layer, in a read-write layer of its own
     Run(Run),
     /// Run a command in the user namespace that this program uses for ordinary users
@@ -246,6 +248,22 @@ pub(crate) struct Import {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Migrate {
+    /// Driver whose layers are moved
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) from: String,
+    /// Driver that gets them, in the same root
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) to: String,
+    /// Say what would be moved, and touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove the layers from where they were, once every one of them is verified
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) remove_source: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Run {
     pub(crate) id: LayerId,
     /// Print what the command changed, once it is done
@@ -364,6 +382,8 @@ mod tests {
             "plugin serve --name a/b",
             "plugin serve --name a --remote",
             "plugin serve --name a --tcp nowhere",
+            "migrate --from vfs",
+            "migrate --from vfs --to overlay --dry-run --remove-source",
         ] {
             let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.trim_matches('\''));
             assert!(Cli::try_parse_from(std::iter::once("graphdriver").chain(words)).is_err(), "{line:?}");

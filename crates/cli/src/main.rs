@@ -10,6 +10,7 @@ mod digest;
 mod failure;
 mod id_maps;
 mod import;
+mod migrate;
 mod output;
 mod run;
 mod shared_namespace;

@@ -10,6 +10,7 @@ use graphdriver::{DriverHome, Error, ErrorKind, Graph, OpenOptions, Registry};
 use nix::unistd::{Uid, geteuid};
 
 use crate::args::Global;
+use crate::migrate::remove_empty_home;
 
 /// A store that has not been opened yet.
 #[derive(Debug)]
@@ -52,6 +53,36 @@ impl Store {
     #[cfg(feature = "plugin")]
     pub(crate) fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
+    }
+
+    /// Opens the home of the driver `name`, which has to be there.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the root has none, naming those that it has; as [`Registry::open`].
+    pub(crate) fn open_existing(&self, name: &str) -> Result<Graph, Error> {
+        let homes = self.registry.homes(&self.options.root)?;
+        let graph = self.registry.open(name, &self.options)?;
+        // Some driver finds its layers in another one's directory.
+        if homes.contains(&name) || !graph.layers()?.is_empty() {
+            return Ok(graph);
+        }
+        let home = DriverHome::new(name, &self.options)?;
+        drop(graph);
+        if let Err(error) = remove_empty_home(home.home()) {
+            tracing::warn!(%error, "the home that was made stays");
+        }
+        let found = if homes.is_empty() { "no driver".to_owned() } else { homes.join(", ") };
+        Err(Error::new(ErrorKind::InvalidArgument, "open driver")
+            .path(&self.options.root)
+            .detail(format!("it has layers of {found}, and none of {name}")))
+    }
+
+    /// Whether the root has a directory of the driver `name`.
+    ///
+    /// # Errors
+    /// As [`Registry::homes`].
+    pub(crate) fn has_home(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.registry.homes(&self.options.root)?.contains(&name))
     }
 
     pub(crate) fn registry(&self) -> &Registry {

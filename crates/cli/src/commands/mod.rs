@@ -4,6 +4,7 @@ mod check;
 mod contents;
 mod images;
 mod layers;
+mod migrate;
 mod mounts;
 #[cfg(feature = "plugin")]
 mod plugin;
@@ -61,6 +62,7 @@ pub(crate) fn run(command: &Command, global: &Global) -> Result<u8> {
         Command::Mount(args) => mounts::mount(&session, args)?,
         Command::Unmount(args) => mounts::unmount(&session, &args.id)?,
         Command::Import(args) => images::import(&session, args)?,
+        Command::Migrate(args) => return migrate::migrate(&session, args),
         Command::Run(args) => return images::run(&session, args),
         Command::Unshare(args) => match mounts::unshare(&session, args)? {},
         #[cfg(feature = "plugin")]

@@ -36,13 +36,13 @@ impl Interrupt {
     }
 
     /// Ends reading of `source` when a signal comes.
-    pub(super) fn watching<R: Read>(&self, source: R) -> Watching<R> {
+    pub(crate) fn watching<R: Read>(&self, source: R) -> Watching<R> {
         Watching { source, interrupt: self.clone() }
     }
 }
 
 /// A reader that fails once a signal has come.
-pub(super) struct Watching<R> {
+pub(crate) struct Watching<R> {
     source: R,
     interrupt: Interrupt,
 }
@@ -52,7 +52,7 @@ impl<R: Read> Read for Watching<R> {
         match self.interrupt.received() {
             // Not `io::ErrorKind::Interrupted`: that would be tried again.
             Some(signal) => {
-                Err(Error::new(ErrorKind::Io, "import").detail(format!("stopped by {signal}")).into())
+                Err(Error::new(ErrorKind::Io, "read archive").detail(format!("stopped by {signal}")).into())
             }
             None => self.source.read(buffer),
         }

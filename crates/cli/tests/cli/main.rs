@@ -5,6 +5,7 @@
 mod image;
 mod import;
 mod layers;
+mod migrate;
 mod ordinary_user;
 mod plugin;
 mod run;
