@@ -12,8 +12,9 @@ use crate::Result;
 use crate::command::{cargo, output};
 
 /// Crates whose tests need no other program of the build.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "graphdriver-archive",
+    "graphdriver-aufs",
     "graphdriver-btrfs",
     "graphdriver-conformance",
     "graphdriver-core",

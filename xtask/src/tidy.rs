@@ -14,10 +14,11 @@ use crate::command::{cargo, output, repository};
 const MAX_LINES: usize = 800;
 
 /// The crates by rank: each may depend on those of a lower rank only. Drivers are on one rank: they do not know each other.
-const RANKS: [(&str, u32); 13] = [
+const RANKS: [(&str, u32); 14] = [
     ("graphdriver-sys", 0),
     ("graphdriver-archive", 1),
     ("graphdriver-core", 2),
+    ("graphdriver-aufs", 3),
     ("graphdriver-btrfs", 3),
     ("graphdriver-overlay", 3),
     ("graphdriver-vfs", 3),

@@ -5,6 +5,7 @@
 //!
 //! | feature | driver |
 //! |---|---|
+//! | `aufs` | the layers of Docker's first driver, which every kernel can read and none but old ones mount |
 //! | `btrfs` | subvolumes and snapshots of them, on btrfs |
 //! | `overlay` (default) | directories that the kernel's overlay file system stacks; and `overlay-hardlink`, for the layers of Docker's older driver |
 //! | `vfs` (default) | a copy of the parent for each layer; works everywhere |
@@ -74,6 +75,8 @@ pub fn registry() -> Registry {
         graphdriver_overlay::DRIVER,
         #[cfg(feature = "btrfs")]
         graphdriver_btrfs::DRIVER,
+        #[cfg(feature = "aufs")]
+        graphdriver_aufs::DRIVER,
         #[cfg(feature = "vfs")]
         graphdriver_vfs::DRIVER,
         #[cfg(feature = "zfs")]
@@ -107,6 +110,7 @@ mod tests {
         let expected = [
             (cfg!(feature = "overlay"), "overlay"),
             (cfg!(feature = "btrfs"), "btrfs"),
+            (cfg!(feature = "aufs"), "aufs"),
             (cfg!(feature = "vfs"), "vfs"),
             (cfg!(feature = "zfs"), "zfs"),
             (cfg!(feature = "plugin"), "plugin:"),

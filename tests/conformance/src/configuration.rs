@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graphdriver_archive::CopyMethod;
+use graphdriver_aufs::Aufs;
 use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{self as core, DriverHome, DriverOption, Graph, OpenOptions, Result};
 use graphdriver_overlay::{HardLinkOverlay, MountApi, Overlay, OverlayTuning};
@@ -18,6 +19,7 @@ use crate::served::{self, Served};
 /// Which driver, for what only some promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
+    Aufs,
     Btrfs,
     HardLink,
     Overlay,
@@ -210,6 +212,14 @@ impl Configuration {
             runs_on: |backing| matches!(backing, Backing::Tmpfs | Backing::Ext4 | Backing::Xfs),
             ..OVERLAY
         },
+        Self {
+            name: "aufs-native",
+            driver: Driver::Aufs,
+            open: |home| Ok(Arc::new(Aufs::open(home)?)),
+            runs_on: |backing| matches!(backing, Backing::Tmpfs | Backing::Ext4 | Backing::Xfs),
+            needs: Privilege::Devices,
+            ..OVERLAY
+        },
         BTRFS,
         Self {
             name: "btrfs-userns",
@@ -280,7 +290,7 @@ impl Configuration {
     pub fn simplest(&self) -> Backing {
         match self.driver {
             Driver::Btrfs => Backing::Btrfs,
-            Driver::HardLink | Driver::Overlay | Driver::Vfs => Backing::Tmpfs,
+            Driver::Aufs | Driver::HardLink | Driver::Overlay | Driver::Vfs => Backing::Tmpfs,
             Driver::Zfs => Backing::Zfs,
         }
     }
@@ -288,6 +298,7 @@ impl Configuration {
     /// Also the name of the home.
     pub fn driver_name(&self) -> &'static str {
         match self.driver {
+            Driver::Aufs => "aufs",
             Driver::Btrfs => "btrfs",
             Driver::HardLink => "overlay-hardlink",
             Driver::Overlay => "overlay",

@@ -49,6 +49,12 @@ pub fn linux() -> (u32, u32) {
     (next(), next())
 }
 
+/// Whether the kernel lists the file system.
+pub fn has_file_system(name: &str) -> bool {
+    let listed = std::fs::read_to_string("/proc/filesystems").unwrap();
+    listed.lines().any(|line| line.split_whitespace().last() == Some(name))
+}
+
 /// What a process may do; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Privilege {

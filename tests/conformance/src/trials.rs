@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use crate::backing::{Backing, Stage};
 use crate::cases::{self, Case};
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Driver};
 use crate::needs::{self, Need, Privilege};
 use crate::selection::Selection;
 use crate::store::Store;
@@ -65,6 +65,9 @@ impl Experiment {
         if self.configuration.keeps_images && needs::linux() < (6, 5) {
             let what = "data-only lowers of overlay (Linux 6.5)".to_owned();
             return Err(Outcome::Lacks(Need::Kernel(what)));
+        }
+        if self.configuration.driver == Driver::Aufs && !needs::has_file_system("aufs") {
+            return Err(Outcome::Lacks(Need::Kernel("AUFS".to_owned())));
         }
         let dir = self.new_directory(stage).map_err(Outcome::Lacks)?;
         if (self.configuration.user_xattrs || self.case.user_xattrs) && !has_user_xattrs(dir.path()) {

@@ -31,9 +31,10 @@ const STOCK: [Stock; 2] = [
             "needs another kernel: mounts through id maps on here",
             "needs another kernel: data-only lowers of overlay",
             "needs another kernel: simple quotas of btrfs",
+            "needs another kernel: AUFS",
         ],
     },
-    Stock { name: "debian-6.12", codename: "trixie", lacks: &[] },
+    Stock { name: "debian-6.12", codename: "trixie", lacks: &["needs another kernel: AUFS"] },
 ];
 
 /// The names by which Debian's kernels are asked for, oldest first.

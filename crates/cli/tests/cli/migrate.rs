@@ -138,6 +138,49 @@ fn every_driver_gets_every_others_layers() {
     }
 }
 
+/// Whether or not the kernel has AUFS: all that the layers show is on the disk.
+#[cfg(feature = "aufs")]
+#[test]
+#[ignore = "needs root"]
+fn layers_of_aufs_are_moved_on_every_kernel() {
+    let root = Root::new();
+    let home = root.path("root/aufs");
+    let write = |path: &str, contents: &str| {
+        let path = home.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    };
+    for (path, contents) in [
+        ("layers/base", ""),
+        ("diff/base/dir/gone", "of base"),
+        ("diff/base/dir/kept", "of base"),
+        ("diff/base/replaced/hidden", "of base"),
+        ("layers/top", "middle\nbase\n"),
+        ("layers/middle", "base\n"),
+        ("diff/middle/dir/.wh.gone", ""),
+        ("diff/middle/.wh..wh.plnk/of-aufs", ""),
+        ("diff/middle/replaced/.wh..wh..opq", ""),
+        ("diff/middle/replaced/new", "of middle"),
+        ("diff/top/dir/kept", "of top"),
+    ] {
+        write(path, contents);
+    }
+    let said = root.ok(&["migrate", "--from", "aufs", "--to", "overlay", "--remove-source"]);
+    assert_eq!(said, "3 layers of aufs to overlay: 3 moved, source removed\n");
+    assert!(!home.exists());
+    let shown = root.shown("overlay");
+    let (parent, files) = &shown["top"];
+    assert_eq!(parent, "\"middle\"");
+    let contents: Vec<_> = files.iter().map(|(path, line)| (path.to_str().unwrap(), line)).collect();
+    let names: Vec<_> = contents.iter().map(|(path, _)| *path).collect();
+    assert_eq!(names, ["dir", "dir/kept", "replaced", "replaced/new"]);
+    assert!(
+        contents[1].1.ends_with("\"of top\"") && contents[3].1.ends_with("\"of middle\""),
+        "{contents:?}"
+    );
+    assert_eq!(shown["base"].1.len(), 5, "{shown:?}");
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let root = Root::new();

@@ -106,7 +106,7 @@ pub fn no_space(store: &Store) {
     match driver {
         Driver::Btrfs => mount_small_btrfs(&small).unwrap_or_else(|need| panic!("{need}")),
         Driver::Zfs => zfs::make_small_pool(&small),
-        Driver::HardLink | Driver::Overlay | Driver::Vfs => mount_tmpfs(&small, "8m"),
+        Driver::Aufs | Driver::HardLink | Driver::Overlay | Driver::Vfs => mount_tmpfs(&small, "8m"),
     }
     let graph = store.configuration().open(&small).unwrap();
     graph.create(&id("base"), &CreateOptions::default()).unwrap();
@@ -122,7 +122,7 @@ pub fn no_space(store: &Store) {
     let (file_bytes, slack) = match driver {
         Driver::Btrfs => (4 << 20, 2048),
         Driver::Zfs => (2 << 20, 2048),
-        Driver::HardLink | Driver::Overlay | Driver::Vfs => (1 << 20, 0),
+        Driver::Aufs | Driver::HardLink | Driver::Overlay | Driver::Vfs => (1 << 20, 0),
     };
     let archive = Tarball::of(
         (0..16).map(|index| Entry::file(format!("file-{index}"), content::bytes(index, file_bytes))),

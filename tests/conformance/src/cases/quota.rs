@@ -430,6 +430,7 @@ fn layer_path(home: &Path, driver: Driver, layer: &LayerId) -> PathBuf {
 
 fn layers_path(home: &Path, driver: Driver) -> PathBuf {
     match driver {
+        Driver::Aufs => home.join("diff"),
         Driver::Btrfs => home.join("subvolumes"),
         Driver::HardLink | Driver::Overlay => home.to_owned(),
         Driver::Vfs => home.join("dir"),
