@@ -43,7 +43,7 @@ impl TreeHome for Home {
             tracing::info!(layer = %layer.id, %reason, "comparing both layers in full");
             return Ok(Some(archive::changes(layer.root, Some(base.root), &CompareOptions::default())?));
         }
-        let found = changed::changes(layer.root, base.root)?;
+        let found = changed::changes(layer.root, base.root, &self.temp_dirs)?;
         if found.is_none() {
             tracing::info!(
                 layer = %layer.id, base = %base.id,

@@ -5,6 +5,7 @@
 //! names or of a directory's names writes the inode with the transaction's number in it. So the inodes with a later number, of both trees, are all that can
 //! differ; the names of a directory that is among them are compared in full, since what was removed has left no inode.
 
+mod flush;
 mod lineage;
 mod tree;
 
@@ -13,21 +14,22 @@ use std::io;
 use std::path::PathBuf;
 
 use graphdriver_archive::{self as archive, Change, CompareOptions, ContentCheck, RootDir, Suspects};
-use graphdriver_core::{Error, Result};
-use graphdriver_sys::btrfs::search::{self, Buffer, Key, ROOT_TREE, Range, Search};
+use graphdriver_core::{Error, Result, TempDirs};
+use graphdriver_sys::btrfs::search::{Buffer, Key, ROOT_TREE, Range, Search};
 use nix::errno::Errno;
 
+use self::flush::flush;
 use self::tree::Tree;
 use crate::subvolume::known_of;
 
 /// What differs in `new` from `old`; `None` when that cannot be found so, because one is not a snapshot of the other, nor both of a third, or because somebody put a directory in
 /// the place of a layer.
 ///
-/// Everything that was written to the file system is written to disk first.
+/// What was written to either is written to disk first; `temp_dirs` lends the place that this takes.
 ///
 /// # Errors
 /// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `Io`.
-pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>>> {
+pub(crate) fn changes(new: &RootDir, old: &RootDir, temp_dirs: &TempDirs) -> Result<Option<Vec<Change>>> {
     let failed = |root: &RootDir, call| {
         let path = root.path().to_owned();
         move |errno| Error::syscall(call, path, errno)
@@ -43,9 +45,7 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>
     let Some(parted_at) = lineage::parted_at(new, &infos).map_err(failed(new, "search tree"))? else {
         return Ok(None);
     };
-    // Neither is in the trees before: what a transaction holds back of directories and metadata, and that a file was written to whose contents are not on disk. For the former a transaction would do
-    // (`BTRFS_IOC_START_SYNC`), the latter takes this one call.
-    search::commit(new).map_err(failed(new, "sync"))?;
+    flush([new, old], temp_dirs)?;
     let [new_tree, old_tree] = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
     let mut suspects = Suspects::new();
     // What the transaction itself wrote is older than the snapshot: making one is the last that it does.
