@@ -165,6 +165,7 @@ impl Options {
     fn run(&self, kernel: &str) -> Run {
         let default_here = if self.package.is_empty() { "tmpfs" } else { "ext4" };
         Run {
+            left_out: self.skip.join(" and "),
             kernel: kernel.to_owned(),
             here: self.here.clone().unwrap_or_else(|| default_here.to_owned()),
             wanted: self.wanted(),

@@ -1,11 +1,11 @@
 //! One run: what is put into a guest, and what comes out of it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -41,21 +41,27 @@ impl Laboratory {
     /// Prepares what is needed for `runs`.
     pub(super) fn new(runs: &[Run], conditions: Conditions) -> Result<Self> {
         let programs = tempfile::tempdir_in(cache::directory("")?)?;
-        let (mut kernels, mut suites) = (BTreeMap::new(), BTreeMap::new());
-        for run in runs {
-            let packages = &run.wanted.packages;
-            if !suites.contains_key(packages) {
-                suites.insert(packages.clone(), Suite::build(packages, programs.path())?);
-            }
-            if let Entry::Vacant(place) = kernels.entry(kernel_of(run)) {
-                let modules = conditions.modules.as_deref();
-                let mut kernel = Kernel::find(&run.kernel, modules, conditions.refresh)?;
-                if run.needs_zfs() {
-                    kernel.add_zfs(conditions.refresh)?;
-                }
-                place.insert(kernel);
-            }
-        }
+        let wanted: BTreeSet<(String, bool)> = runs.iter().map(kernel_of).collect();
+        let packages: BTreeSet<&Vec<String>> = runs.iter().map(|run| &run.wanted.packages).collect();
+        // Cargo and make keep a processor each busy for most of the time only.
+        let (kernels, suites) = thread::scope(|scope| {
+            let kernels: Vec<_> = wanted
+                .into_iter()
+                .map(|wanted| {
+                    scope.spawn(|| find_kernel(wanted, &conditions).map_err(|error| error.to_string()))
+                })
+                .collect();
+            let suites: Result<BTreeMap<_, _>> = packages
+                .into_iter()
+                .map(|packages| Ok((packages.clone(), Suite::build(packages, programs.path())?)))
+                .collect();
+            let kernels: Result<BTreeMap<_, _>, String> = kernels
+                .into_iter()
+                .map(|kernel| kernel.join().map_err(|_| "it panicked".to_owned())?)
+                .collect();
+            (kernels, suites)
+        });
+        let (kernels, suites) = (kernels?, suites?);
         let enosys = runs.iter().any(|run| run.enosys.is_some()).then(host::enosys).transpose()?;
         let userland = Userland::find(conditions.refresh)?;
         Ok(Self { userland, kernels, suites, enosys, conditions, _programs: programs })
@@ -158,6 +164,18 @@ impl Laboratory {
         archive.bytes(Path::new("job"), 0o644, job.as_bytes())?;
         archive.finish()
     }
+}
+
+/// The kernel of this name, with the modules of ZFS if they are wanted.
+fn find_kernel(
+    (name, with_zfs): (String, bool),
+    conditions: &Conditions,
+) -> Result<((String, bool), Kernel)> {
+    let mut kernel = Kernel::find(&name, conditions.modules.as_deref(), conditions.refresh)?;
+    if with_zfs {
+        kernel.add_zfs(conditions.refresh)?;
+    }
+    Ok(((name, with_zfs), kernel))
 }
 
 fn kernel_of(run: &Run) -> (String, bool) {
