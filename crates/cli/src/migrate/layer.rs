@@ -23,19 +23,14 @@ pub(crate) enum Proof {
     Tree(Digest),
 }
 
-/// Makes the layer unless it is there, and verifies it. One that is there and is not what it should be is made again, unless others lie on it.
+/// Makes the layer unless it is there, and verifies it.
 ///
 /// # Errors
-/// `Interrupted`; as reading the one layer and filling the other; `Io` when the two are not the same.
+/// `Interrupted`; `LayerExists` for one that is there and is not what it should be: a layer appears complete, so that somebody made or edited it; as reading the one layer and filling the other; `Io` when the two are not the same.
 pub(super) fn make(migration: &Migration<'_>, id: &LayerId, parent: Option<&LayerId>) -> Result<Outcome> {
     if migration.to.exists(id)? {
-        match verify(migration, id, parent) {
-            Ok(proof) => return Ok(Outcome::Present { proof }),
-            Err(error) => {
-                tracing::warn!(layer = %id, error = %error.report(), "the layer that is there is made again");
-                migration.to.remove(id)?;
-            }
-        }
+        let proof = verify(migration, id, parent).map_err(|error| already_there(error, id))?;
+        return Ok(Outcome::Present { proof });
     }
     let moved = fill(migration, id, parent);
     match (moved, migration.interrupt.received()) {
@@ -51,6 +46,13 @@ pub(super) fn make(migration: &Migration<'_>, id: &LayerId, parent: Option<&Laye
             Err(error.into())
         }
     }
+}
+
+fn already_there(error: Error, id: &LayerId) -> Error {
+    Error::new(ErrorKind::LayerExists, "migrate")
+        .layer(id)
+        .detail("the destination has another layer of this id, which stays as it is; remove it there to have it made from the source")
+        .source(error)
 }
 
 fn fill(migration: &Migration<'_>, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
