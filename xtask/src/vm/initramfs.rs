@@ -24,6 +24,11 @@ impl Initramfs {
         Self { out: BufWriter::new(file), there: BTreeSet::new(), inode: 0 }
     }
 
+    /// Leaves out what an earlier archive has.
+    pub(super) fn leave_out(&mut self, path: PathBuf) {
+        self.there.insert(path);
+    }
+
     /// A directory that everybody may enter, with its parents.
     pub(super) fn directory(&mut self, path: &Path) -> Result<()> {
         for directory in path.ancestors().collect::<Vec<_>>().into_iter().rev() {

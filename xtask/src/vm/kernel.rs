@@ -111,7 +111,7 @@ impl Kernel {
         *version = name(&modules);
         self.modules.push(modules);
         if let Some(tree) = zfs::programs(codename, refresh)? {
-            *version = format!("{version}-{}", name(&tree));
+            *version = format!("{version}-with-{}", name(&tree));
             self.zfs = Some(Userland::at(tree));
         }
         Ok(())

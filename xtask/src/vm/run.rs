@@ -78,7 +78,7 @@ impl Laboratory {
         let directory = tempfile::tempdir_in(cache::directory("")?)?;
         let initrd = directory.path().join("initrd");
         fs::copy(self.base(kernel, directory.path())?, &initrd)?;
-        self.add_run(&initrd, run, suite)?;
+        self.add_run(&initrd, run, suite, kernel)?;
         let logs = cache::directory(&format!("logs/{}", file_name(&run.name())))?;
         let kvm = self.conditions.kvm;
         let machine = Machine { kernel: &kernel.image, initrd: &initrd, kvm, logs: &logs };
@@ -135,8 +135,11 @@ impl Laboratory {
     }
 
     /// Appends an archive with the test programs and what is to be done.
-    fn add_run(&self, initrd: &Path, run: &Run, suite: &Suite) -> Result<()> {
+    fn add_run(&self, initrd: &Path, run: &Run, suite: &Suite, kernel: &Kernel) -> Result<()> {
         let mut archive = Initramfs::new(OpenOptions::new().append(true).open(initrd)?);
+        for library in kernel.zfs.as_ref().map(zfs::libraries).transpose()?.unwrap_or_default() {
+            archive.leave_out(library);
+        }
         archive.bytes(Path::new("init"), 0o755, INIT.as_bytes())?;
         let mut job = format!("here {}\n", quoted(&run.here));
         let mut prefix = String::from("run");

@@ -12,7 +12,7 @@ use super::cache;
 use super::debian::Suite;
 use super::initramfs::Initramfs;
 use super::modules::files_below;
-use super::userland::{LIBRARIES, LOADER, Userland};
+use super::userland::{LOADER, Userland};
 use crate::Result;
 use crate::command::check;
 
@@ -79,22 +79,19 @@ pub(super) fn programs(codename: &str, refresh: bool) -> Result<Option<PathBuf>>
     cache::choice("zfs", &format!("programs-of-{codename}"), refresh, choose).map(Some)
 }
 
-/// Adds programs beside libraries that are not the guest's own, and has the loader of those libraries start them.
+/// Adds programs with libraries that are newer than the guest's own, and stay in the place of those: other programs run with them too, down to the C library, as on a system in the middle of an upgrade.
 pub(super) fn add_programs(archive: &mut Initramfs, programs: &Userland) -> Result<()> {
-    let root = Path::new("zfs");
-    archive.file(&root.join(LOADER), 0o755, &programs.file(LOADER))?;
+    archive.file(Path::new(LOADER), 0o755, &programs.file(LOADER))?;
+    PROGRAMS.iter().try_for_each(|name| archive.program(Path::new(name), &programs.file(name), programs))
+}
+
+/// Where [`add_programs`] has put libraries.
+pub(super) fn libraries(programs: &Userland) -> Result<Vec<PathBuf>> {
+    let mut places = vec![PathBuf::from(LOADER)];
     for name in PROGRAMS {
-        let program = programs.file(name);
-        archive.file(&root.join(name), 0o755, &program)?;
-        for (library, place) in programs.libraries_of(&program)? {
-            archive.file(&root.join(place), 0o755, &library)?;
-        }
-        let script = format!(
-            "#!/bin/busybox sh\nexec /zfs/{LOADER} --library-path /zfs/{LIBRARIES} /zfs/{name} \"$@\"\n"
-        );
-        archive.bytes(Path::new(name), 0o755, script.as_bytes())?;
+        places.extend(programs.libraries_of(&programs.file(name))?.into_iter().map(|(_, place)| place));
     }
-    Ok(())
+    Ok(places)
 }
 
 /// Configures and compiles the source in the unpacked packages `tree`, and puts the modules into the new directory `place`.
