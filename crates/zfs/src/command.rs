@@ -104,7 +104,7 @@ fn line(program: &Path, arguments: &[&str]) -> String {
 /// What a failure comes from, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// There is no such dataset or snapshot.
+    /// There is no such file system or snapshot; a volume may have its name.
     Missing,
     /// There is one of this name already.
     Exists,
@@ -120,10 +120,11 @@ pub(crate) enum Reason {
 }
 
 /// Parts of messages of ZFS 0.8 to 2.3 and what they stand for, the first that is found.
-const MESSAGES: [(&str, Reason); 15] = [
+const MESSAGES: [(&str, Reason); 16] = [
     ("dataset does not exist", Reason::Missing),
     ("could not find any snapshots to destroy", Reason::Missing),
     ("no such pool", Reason::Missing),
+    ("not applicable to datasets of this type", Reason::Missing),
     ("parent does not exist", Reason::Missing),
     ("dataset already exists", Reason::Exists),
     ("has dependent clones", Reason::HasClones),
@@ -197,6 +198,7 @@ mod tests {
     fn messages_have_reasons() {
         for (message, reason) in [
             ("cannot open 'tank/x': dataset does not exist", Reason::Missing),
+            ("cannot open 'tank/x': operation not applicable to datasets of this type", Reason::Missing),
             ("cannot create 'tank/x': dataset already exists", Reason::Exists),
             ("cannot rename to 'tank/x': dataset already exists", Reason::Exists),
             ("cannot destroy 'tank/x': dataset is busy", Reason::Busy),
