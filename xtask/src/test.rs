@@ -35,8 +35,8 @@ const PACKAGES: [(&str, &str); 22] = [
 ];
 
 /// Every set of features that must build without a warning, alone and together.
-const FEATURE_SETS: [&str; 9] =
-    ["", "aufs", "overlay", "btrfs", "btrfs,libbtrfsutil", "vfs", "zfs", "plugin", "full"];
+const FEATURE_SETS: [&str; 10] =
+    ["", "aufs", "overlay", "btrfs", "btrfs,libbtrfsutil", "vfs", "zfs", "zfs,libzfs", "plugin", "full"];
 
 /// Which tests run.
 #[derive(Debug, clap::Args)]

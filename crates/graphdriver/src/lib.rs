@@ -13,6 +13,7 @@
 //! | `plugin` | any Docker graph driver plugin, as `plugin:NAME`; and serving the others as one |
 //! | `full` | all of them |
 //! | `libbtrfsutil` | btrfs, with help of the C library of that name before Linux 4.18 |
+//! | `libzfs` | zfs, with the C library of that name, loaded where it is, for what is only asked |
 //!
 //! [`registry`] has the drivers; [`Registry::select`] opens the one whose layers are there already, or the best that works here; what comes out is
 //! a [`Graph`], on which everything is done.

@@ -29,6 +29,7 @@
 //! | [`project_quota`] | quotactl and quotactl_fd, for projects |
 //! | [`ofd_lock`] | open file description locks |
 //! | [`capability`] | capget |
+//! | `libzfs` | datasets and pools of ZFS, through the C library of that name; with the feature of that name |
 //! | [`peer_groups`](mod@peer_groups) | the `SO_PEERGROUPS` socket option |
 //! | [`umask`] | the process's file mode creation mask |
 //! | [`user_namespace`] | are we in the initial user namespace? a new one with given maps |
@@ -41,6 +42,8 @@ pub mod dents;
 pub mod extents;
 pub mod file_attributes;
 pub mod file_type;
+#[cfg(feature = "libzfs")]
+pub mod libzfs;
 pub mod loop_device;
 pub mod mount_api;
 pub mod mount_point;

@@ -13,6 +13,7 @@ use graphdriver_core::{
 };
 
 use crate::home::Home;
+use crate::options::ZfsTuning;
 use crate::staged::open_aside;
 use crate::{check, get, remove, status, sweep};
 
@@ -26,7 +27,7 @@ pub const DRIVER: DriverEntry = DriverEntry {
 
 /// Layers as datasets of ZFS, each a clone of its parent's.
 ///
-/// The programs `zfs` and `zpool` are run for everything but mounts. Layers that a Go driver made below the same parent dataset are layers here too, with their parents.
+/// The programs `zfs` and `zpool` are run for everything but mounts; with the feature `libzfs`, some questions are asked in process. Layers that a Go driver made below the same parent dataset are layers here too, with their parents.
 #[derive(Debug)]
 pub struct Zfs {
     home: Arc<Home>,
@@ -40,7 +41,15 @@ impl Zfs {
     /// `Prerequisites` without ZFS in the kernel or without its programs; `IncompatibleFs` for a home that is on another file system, when no dataset is named; `InvalidArgument` for an option that is not known,
     /// and for a named dataset that there is not; `NoSpace`; `PermissionDenied`; `Io`.
     pub fn open(place: &DriverHome) -> Result<Self> {
-        let home = Arc::new(Home::open(place)?);
+        Self::open_with(place, ZfsTuning::default())
+    }
+
+    /// Like [`open`](Self::open), with a choice made.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(place: &DriverHome, tuning: ZfsTuning) -> Result<Self> {
+        let home = Arc::new(Home::open(place, tuning)?);
         Ok(Self { powers: TreePowers::new(&home), home })
     }
 }
@@ -66,7 +75,7 @@ impl Driver for Zfs {
     }
 
     fn features(&self) -> Vec<Feature> {
-        vec![Feature::on("native_diff")]
+        vec![Feature::on("native_diff"), self.home.pool.library.feature()]
     }
 
     fn options(&self) -> Vec<(&'static str, String)> {

@@ -14,7 +14,8 @@ use nix::sys::stat::{major, minor};
 
 use crate::command::Programs;
 use crate::dataset::{Dataset, TempNames};
-use crate::options::ZfsOptions;
+use crate::library::Library;
+use crate::options::{ZfsOptions, ZfsTuning};
 use crate::pool::{LEGACY, Pool};
 use crate::sweep;
 
@@ -38,8 +39,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    pub(crate) fn open(place: &DriverHome) -> Result<Self> {
-        let (options, pool) = find(place)?;
+    pub(crate) fn open(place: &DriverHome, tuning: ZfsTuning) -> Result<Self> {
+        let (options, pool) = find(place, tuning)?;
         let path = place.home().to_owned();
         make_dirs(&path, 0o755)?;
         let mounts = path.join("graph");
@@ -63,7 +64,7 @@ impl Home {
 
     /// Tells whether [`open`](Self::open) would find what it needs.
     pub(crate) fn probe(place: &DriverHome) -> Result<()> {
-        find(place).map(drop)
+        find(place, ZfsTuning::default()).map(drop)
     }
 
     /// The right to change which layers there are.
@@ -135,7 +136,7 @@ impl Home {
 }
 
 /// The options, and the pool that there must be.
-fn find(place: &DriverHome) -> Result<(ZfsOptions, Pool)> {
+fn find(place: &DriverHome, tuning: ZfsTuning) -> Result<(ZfsOptions, Pool)> {
     let options = ZfsOptions::parse(place.options())?;
     require_device()?;
     let programs = Programs::find()?;
@@ -143,7 +144,8 @@ fn find(place: &DriverHome) -> Result<(ZfsOptions, Pool)> {
         Some(parent) => parent.clone(),
         None => dataset_at(place.nearest_dir())?,
     };
-    let pool = Pool { programs, parent };
+    let library = Library::find(tuning);
+    let pool = Pool { programs, library, parent };
     // A dataset that was named must be there: to take another driver would not be what was asked for.
     if pool.get(&pool.parent, "name")?.is_none() {
         let error = Error::new(ErrorKind::InvalidArgument, "open driver");

@@ -14,6 +14,11 @@ mod diff;
 mod driver;
 mod get;
 mod home;
+#[cfg(feature = "libzfs")]
+mod library;
+#[cfg(not(feature = "libzfs"))]
+#[path = "no_library.rs"]
+mod library;
 mod mount;
 mod mount_options;
 mod options;
@@ -26,3 +31,4 @@ mod sweep;
 mod trees;
 
 pub use driver::{DRIVER, Zfs};
+pub use options::ZfsTuning;

@@ -16,6 +16,23 @@ pub(crate) struct ZfsOptions {
     pub(crate) quota: Quota,
 }
 
+/// A choice that the driver otherwise makes by itself, for tests that want each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ZfsTuning {
+    /// Everything is asked of the programs, also what the feature `libzfs` would ask in process.
+    pub programs_only: bool,
+}
+
+impl ZfsTuning {
+    /// Without libzfs.
+    #[must_use]
+    pub fn by_programs_only(mut self) -> Self {
+        self.programs_only = true;
+        self
+    }
+}
+
 const KNOWN: [&str; 3] = ["fsname", "mountopt", "size"];
 
 impl ZfsOptions {

@@ -4,15 +4,17 @@ use graphdriver_core::{Error, ErrorKind, Result};
 
 use crate::command::{Failure, Programs, Reason};
 use crate::dataset::Dataset;
+use crate::library::Library;
 use crate::parse;
 
 /// The mount point, as a property, of datasets that are mounted by `mount(2)`: all that are layers.
 pub(crate) const LEGACY: &str = "legacy";
 
-/// The datasets below one, through the programs.
+/// The datasets below one, through the programs, and through the library for what that answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     pub(crate) programs: Programs,
+    pub(crate) library: Library,
     pub(crate) parent: Dataset,
 }
 
@@ -33,11 +35,23 @@ impl Pool {
 
     /// A property of a dataset; `None` when there is no such file system.
     pub(crate) fn get(&self, dataset: &Dataset, property: &str) -> Result<Option<String>> {
-        let arguments = ["list", "-H", "-p", "-t", "filesystem", "-o", property, dataset.as_str()];
-        match self.programs.zfs(&arguments) {
+        Ok(self.values(dataset, [property])?.map(|[value]| value))
+    }
+
+    /// Several properties of a dataset; `None` when there is no such file system.
+    pub(crate) fn values<const N: usize>(
+        &self,
+        dataset: &Dataset,
+        properties: [&str; N],
+    ) -> Result<Option<[String; N]>> {
+        if let Some(answer) = self.library.values(dataset, properties) {
+            return Ok(answer);
+        }
+        let asked = properties.join(",");
+        match self.programs.zfs(&["list", "-H", "-p", "-t", "filesystem", "-o", &asked, dataset.as_str()]) {
             Ok(output) => {
-                let rows = parse::rows::<1>(&output).ok_or_else(|| odd("zfs list"))?;
-                Ok(rows.into_iter().next().map(|[value]| value.to_owned()))
+                let rows = parse::rows::<N>(&output).ok_or_else(|| odd("zfs list"))?;
+                Ok(rows.into_iter().next().map(|values| values.map(str::to_owned)))
             }
             Err(failure) if failure.reason == Reason::Missing => Ok(None),
             Err(failure) => Err(failure.during("ask for property of dataset")),
@@ -46,6 +60,11 @@ impl Pool {
 
     /// Names and mount points of the datasets directly below the parent.
     pub(crate) fn children(&self) -> Result<Vec<(String, String)>> {
+        let below = |name: &str| Some(self.parent.below(name)?.to_owned());
+        if let Some(rows) = self.library.children(&self.parent, ["name", "mountpoint"]) {
+            let rows = rows.into_iter();
+            return Ok(rows.filter_map(|[name, mountpoint]| Some((below(&name)?, mountpoint))).collect());
+        }
         let arguments = [
             "list",
             "-H",
@@ -61,10 +80,8 @@ impl Pool {
         ];
         let output = self.programs.zfs(&arguments).map_err(|failure| failure.during("list datasets"))?;
         let rows = parse::rows::<2>(&output).ok_or_else(|| odd("zfs list"))?;
-        let below = rows.into_iter().filter_map(|[name, mountpoint]| {
-            Some((self.parent.below(name)?.to_owned(), mountpoint.to_owned()))
-        });
-        Ok(below.collect())
+        let rows = rows.into_iter();
+        Ok(rows.filter_map(|[name, mountpoint]| Some((below(name)?, mountpoint.to_owned()))).collect())
     }
 
     /// Everything below the parent that may have been left by a killed process.
@@ -121,6 +138,16 @@ impl Pool {
         let clones = rows.iter().flat_map(|[_, _, clones]| clones.split(','));
         let clones = clones.filter(|clone| !clone.is_empty() && *clone != "-").map(str::to_owned);
         Ok(is_layer.then(|| clones.collect()))
+    }
+
+    /// The health of the pool, such as `ONLINE`.
+    pub(crate) fn health(&self) -> Result<String> {
+        if let Some(health) = self.library.pool_health(self.parent.pool()) {
+            return Ok(health);
+        }
+        let output = self.programs.zpool(&["list", "-H", "-o", "health", self.parent.pool()]);
+        let output = output.map_err(|failure| failure.during("ask for health of pool"))?;
+        Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
     }
 
     /// Makes an empty dataset, with a limit of `quota` bytes.

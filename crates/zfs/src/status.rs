@@ -14,24 +14,22 @@ use crate::pool::odd;
 /// `Command` when the pool cannot be asked.
 pub(crate) fn status(home: &Home) -> Result<Vec<(String, String)>> {
     let pool = &home.pool;
-    let failed = |failure: crate::command::Failure| failure.during("ask for status");
-    let health = pool.programs.zpool(&["list", "-H", "-o", "health", pool.parent.pool()]).map_err(failed)?;
-    let properties = "used,available,quota,compression";
-    let asked = ["list", "-H", "-p", "-t", "filesystem", "-o", properties, pool.parent.as_str()];
-    let output = pool.programs.zfs(&asked).map_err(failed)?;
-    let rows = parse::rows::<4>(&output).unwrap_or_default();
-    let [[used, available, quota, compression]] = rows.as_slice() else { return Err(odd("zfs list")) };
-    let quota = if parse::number(quota) == Some(0) { "no" } else { quota };
-    let health = String::from_utf8_lossy(&health);
+    let values = pool.values(&pool.parent, ["used", "available", "quota", "compression"])?;
+    let [used, available, mut quota, compression] = values.ok_or_else(|| {
+        Error::new(ErrorKind::Command, "ask for status").detail(format!("there is no {} now", pool.parent))
+    })?;
+    if parse::number(&quota) == Some(0) {
+        "no".clone_into(&mut quota);
+    }
     let facts = [
         ("Backing Filesystem", FsMagic::ZFS.to_string().as_str().to_owned()),
         ("Zpool", pool.parent.pool().to_owned()),
-        ("Zpool Health", health.trim_end().to_owned()),
+        ("Zpool Health", pool.health()?),
         ("Parent Dataset", pool.parent.to_string()),
-        ("Space Used By Parent", (*used).to_owned()),
-        ("Space Available", (*available).to_owned()),
-        ("Parent Quota", quota.to_owned()),
-        ("Compression", (*compression).to_owned()),
+        ("Space Used By Parent", used),
+        ("Space Available", available),
+        ("Parent Quota", quota),
+        ("Compression", compression),
     ];
     Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
 }

@@ -9,7 +9,7 @@ use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{self as core, DriverHome, DriverOption, Graph, OpenOptions, Result};
 use graphdriver_overlay::{HardLinkOverlay, MountApi, Overlay, OverlayTuning};
 use graphdriver_vfs::{Vfs, VfsTuning};
-use graphdriver_zfs::Zfs;
+use graphdriver_zfs::{Zfs, ZfsTuning};
 
 use crate::backing::Backing;
 use crate::id_mapped::IdMapped;
@@ -51,6 +51,8 @@ pub struct Configuration {
     pub by_fuse: bool,
     /// Whether layers that are filled when they are made are kept as images, which are only read whatever they are mounted for.
     pub keeps_images: bool,
+    /// Whether what is only asked of ZFS is asked in process.
+    pub by_libzfs: bool,
     /// Whether it is behind both ends of the plugin protocol, which has no words for much that a driver does.
     pub by_plugin: bool,
     copy: CopyMethod,
@@ -71,6 +73,7 @@ const OVERLAY: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    by_libzfs: false,
     by_plugin: false,
     copy: CopyMethod::Auto,
     options: &[],
@@ -89,6 +92,7 @@ const VFS: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    by_libzfs: false,
     by_plugin: false,
     copy: CopyMethod::Auto,
     options: &[],
@@ -106,6 +110,7 @@ const BTRFS: Configuration = Configuration {
     user_xattrs: false,
     finds_restored_times: true,
     keeps_images: false,
+    by_libzfs: false,
     by_plugin: false,
     by_fuse: false,
     copy: CopyMethod::Auto,
@@ -113,9 +118,9 @@ const BTRFS: Configuration = Configuration {
 };
 
 const ZFS: Configuration = Configuration {
-    name: "zfs",
+    name: "zfs-programs",
     driver: Driver::Zfs,
-    open: |home| Ok(Arc::new(Zfs::open(home)?)),
+    open: |home| Ok(Arc::new(Zfs::open_with(home, ZfsTuning::default().by_programs_only())?)),
     program: None,
     runs_on: |backing| backing == Backing::Zfs,
     in_user_namespace: false,
@@ -125,6 +130,7 @@ const ZFS: Configuration = Configuration {
     finds_restored_times: true,
     by_fuse: false,
     keeps_images: false,
+    by_libzfs: false,
     by_plugin: false,
     copy: CopyMethod::Auto,
     options: &[],
@@ -252,6 +258,8 @@ impl Configuration {
         },
         Self { name: "overlay-userns", in_user_namespace: true, user_xattrs: true, ..OVERLAY },
         ZFS,
+        #[cfg(feature = "libzfs")]
+        Self { name: "zfs-libzfs", open: |home| Ok(Arc::new(Zfs::open(home)?)), by_libzfs: true, ..ZFS },
     ];
 
     pub fn named(name: &str) -> &'static Self {

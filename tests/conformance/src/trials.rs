@@ -69,6 +69,12 @@ impl Experiment {
         if self.configuration.driver == Driver::Aufs && !needs::has_file_system("aufs") {
             return Err(Outcome::Lacks(Need::Kernel("AUFS".to_owned())));
         }
+        #[cfg(feature = "libzfs")]
+        if self.configuration.by_libzfs
+            && let Err(reason) = graphdriver_sys::libzfs::Libzfs::load()
+        {
+            return Err(Outcome::Lacks(Need::Kernel(format!("a ZFS whose library is known: {reason}"))));
+        }
         let dir = self.new_directory(stage).map_err(Outcome::Lacks)?;
         if (self.configuration.user_xattrs || self.case.user_xattrs) && !has_user_xattrs(dir.path()) {
             let what =

@@ -126,11 +126,18 @@ const LONGEST_OR_OF_ARCHIVES: LeftOut = LeftOut {
 /// All have to be done in some minutes. A full suite takes two of them on one processor, a guest to boot some seconds.
 const ROWS: &[Row] = &[
     // Modules that Debian has as source. The newer ones do all that is the driver's, the older ones what the two versions could do differently.
-    Row { arguments: &["--driver=zfs"], kernels: NEWER, without: LONGEST_OR_OF_ARCHIVES, ..ROW },
-    Row { arguments: &["--driver=zfs", "diff"], kernels: OLDER, without: LONGEST_OR_OF_ARCHIVES, ..ROW },
-    Row { arguments: &["--driver=zfs", "native"], kernels: OLDER, ..ROW },
-    Row { arguments: &["--driver=zfs", "quota"], kernels: OLDER, ..ROW },
-    Row { arguments: &["--driver=zfs", "zfs_"], kernels: OLDER, ..ROW },
+    Row { arguments: &["--driver=zfs-programs"], kernels: NEWER, without: LONGEST_OR_OF_ARCHIVES, ..ROW },
+    Row {
+        arguments: &["--driver=zfs-programs", "diff"],
+        kernels: OLDER,
+        without: LONGEST_OR_OF_ARCHIVES,
+        ..ROW
+    },
+    Row { arguments: &["--driver=zfs-programs", "native"], kernels: OLDER, ..ROW },
+    Row { arguments: &["--driver=zfs-programs", "quota"], kernels: OLDER, ..ROW },
+    Row { arguments: &["--driver=zfs-programs", "zfs_"], kernels: OLDER, ..ROW },
+    // Questions to the library of each version.
+    Row { arguments: &["--driver=zfs-libzfs", "zfs_"], ..ROW },
     // Every read-write layer is a project.
     Row {
         arguments: &["--driver=overlay-native", "--fs=here"],

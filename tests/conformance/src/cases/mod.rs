@@ -278,5 +278,6 @@ pub const ALL: &[Case] = &[
     case("zfs_busy", Devices, zfs::busy).only(|it| it.driver == Driver::Zfs),
     case("zfs_leaves_nothing", Devices, zfs::leaves_nothing).only(|it| it.driver == Driver::Zfs),
     case("zfs_foreign_datasets", Devices, zfs::foreign_datasets).only(|it| it.driver == Driver::Zfs),
+    case("zfs_same_answers", Devices, zfs::same_answers).only(|it| it.driver == Driver::Zfs),
     case("zfs_usage_and_quota", Devices, zfs::usage_and_quota).only(|it| it.driver == Driver::Zfs),
 ];

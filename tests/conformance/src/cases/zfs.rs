@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 
 use graphdriver_core::{CreateOptions, ErrorKind, LayerId, LayerKind, MountOptions, Quota};
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -9,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use crate::process::{Onlooker, fill_half_way};
 use crate::store::{Store, fails, id};
 use crate::tarball::{Entry, Tarball};
-use crate::zfs::zfs;
+use crate::zfs::{pool, write_out, zfs};
 
 /// Everything below the parent dataset: layers, and snapshots that nobody has asked to be removed.
 fn inventory(store: &Store) -> Vec<String> {
@@ -173,4 +174,107 @@ pub fn usage_and_quota(store: &Store) {
     let inodes = Quota { bytes: None, inodes: Some(5) };
     let options = CreateOptions { quota: inodes, ..options };
     fails(store.graph().create(&id("inodes"), &options), ErrorKind::NotSupported);
+}
+
+/// What the driver answers, in process or by the programs, is what the programs say at that moment, whoever made or removed a dataset.
+pub fn same_answers(store: &Store) {
+    let in_process = store.graph().features().iter().any(|it| it.name() == "libzfs" && it.is_on());
+    assert_eq!(in_process, store.configuration().by_libzfs);
+    let parent = parent(store);
+    let dataset = |name: &str| format!("{parent}/{name}");
+    let base = store.fill("base", None, &Tarball::of([Entry::file("file", vec![1; 1 << 20])]));
+    store.create("child", Some(&base));
+    zfs(&["create", "-o", "mountpoint=legacy", "-o", "quota=20971520", &dataset("peer")]);
+    zfs(&["create", "-o", "mountpoint=none", &dataset("foreign")]);
+    zfs(&["create", "-o", "mountpoint=legacy", &dataset("foreign/inner")]);
+    zfs(&["create", "-s", "-V", "1048576", &dataset("volume")]);
+    zfs(&["snapshot", &dataset("peer@kept")]);
+    let all = ["base", "child", "peer", "foreign", "inner", "volume", "kept", "missing"];
+    let is_layer = |name: &str| ["base", "child", "peer"].contains(&name);
+    for name in all {
+        assert_eq!(store.graph().exists(&id(name)).unwrap(), is_layer(name), "{name}");
+    }
+    assert_eq!(store.graph().layers().unwrap(), ["base", "child", "peer"].map(id));
+    for name in ["base", "child", "peer"] {
+        let origin = zfs(&["list", "-H", "-o", "origin", &dataset(name)]);
+        let origin = origin.trim_end().split_once('@').and_then(|(origin, _)| origin.rsplit_once('/'));
+        assert_eq!(store.graph().parent(&id(name)).unwrap(), origin.map(|(_, name)| id(name)), "{name}");
+        write_out();
+        let used = zfs(&["list", "-H", "-p", "-o", "used", &dataset(name)]);
+        assert_eq!(store.graph().usage(&id(name)).unwrap().bytes.to_string(), used.trim_end(), "{name}");
+    }
+    same_status(store, &parent);
+    #[cfg(feature = "libzfs")]
+    if in_process {
+        same_properties(&[&parent, &dataset("child"), &dataset("peer"), &dataset("foreign")]);
+    }
+    // By others, while the driver has the home open.
+    zfs(&["destroy", &dataset("child")]);
+    zfs(&["rename", &dataset("peer"), &dataset("renamed")]);
+    zfs(&["set", "mountpoint=none", &dataset("base")]);
+    assert_eq!(store.graph().layers().unwrap(), [id("renamed")]);
+    for name in ["base", "child", "peer"] {
+        assert!(!store.graph().exists(&id(name)).unwrap(), "{name}");
+    }
+    // By several threads at a time.
+    std::thread::scope(|scope| {
+        for name in ["renamed", "child", "renamed", "child"] {
+            let expected = name == "renamed";
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(store.graph().exists(&id(name)).unwrap(), expected, "{name}");
+                }
+            });
+        }
+    });
+    zfs(&["set", "mountpoint=legacy", &dataset("base")]);
+    store.remove(&base);
+}
+
+fn same_status(store: &Store, parent: &str) {
+    write_out();
+    let listed = zfs(&["list", "-H", "-p", "-o", "used,available,compression", parent]);
+    let mut expected: Vec<&str> = listed.trim_end().split('\t').collect();
+    let health = Command::new("zpool").args(["list", "-H", "-o", "health", &pool()]).output().unwrap().stdout;
+    let health = String::from_utf8(health).unwrap();
+    expected.extend([health.trim_end(), "no"]);
+    let status = store.graph().status().unwrap();
+    let names = ["Space Used By Parent", "Space Available", "Compression", "Zpool Health", "Parent Quota"];
+    let told = names.map(|name| &*status.iter().find(|(it, _)| it == name).unwrap().1);
+    assert_eq!(told.as_slice(), expected);
+    assert_eq!(told[3], "ONLINE");
+}
+
+/// Every property that the program knows, and what the library refuses.
+#[cfg(feature = "libzfs")]
+fn same_properties(datasets: &[&str]) {
+    use std::ffi::CString;
+
+    let session = graphdriver_sys::libzfs::Libzfs::load().unwrap().session().unwrap();
+    let text = |text: &str| CString::new(text).unwrap();
+    for dataset in datasets {
+        let known = zfs(&["get", "-H", "-o", "property", "all", dataset]);
+        let known: Vec<&str> = known.lines().collect();
+        assert!(known.len() > 50, "{known:?}");
+        let listed = zfs(&["list", "-H", "-p", "-o", &known.join(","), dataset]);
+        for (property, expected) in known.iter().zip(listed.trim_end_matches('\n').split('\t')) {
+            let told = session.values(&text(dataset), [&text(property)]).unwrap();
+            assert_eq!(told, Some([expected.to_owned()]), "{property} of {dataset}");
+        }
+    }
+    let listed = zfs(&["list", "-H", "-r", "-d", "1", "-t", "filesystem", "-o", "name,origin", datasets[0]]);
+    let mut expected: Vec<[String; 2]> = Vec::new();
+    for line in listed.lines().skip(1) {
+        expected.push(line.split_once('\t').map(<[_; 2]>::from).unwrap().map(str::to_owned));
+    }
+    let mut told = session.children(&text(datasets[0]), [c"name", c"origin"]).unwrap();
+    told.sort();
+    assert_eq!(told, expected);
+    let missing = text(&format!("{}/missing", datasets[0]));
+    assert_eq!(session.values(&missing, [c"used"]).unwrap(), None);
+    session.values(&text(&format!("{}/volume", datasets[0])), [c"used"]).unwrap_err();
+    session.values(&text(datasets[0]), [c"no_such_property"]).unwrap_err();
+    session.values(c"a@b", [c"used"]).unwrap_err();
+    session.children(&missing, [c"used"]).unwrap_err();
+    session.pool_health(c"no-such-pool").unwrap_err();
 }
