@@ -16,6 +16,7 @@ use graphdriver_core::{
 use crate::branches::text_for_child;
 use crate::fill::apply_options;
 use crate::home::Home;
+use crate::opacity;
 use crate::reference::Reference;
 
 /// Mode of the root directory of a layer without parent, as in containers/storage.
@@ -87,8 +88,9 @@ impl Draft {
     /// # Errors
     /// As [`archive::apply`].
     pub(crate) fn fill(&mut self, tar: &mut dyn Read, options: &LayerApplyOptions) -> Result<Applied> {
-        let root = RootDir::open(self.path())?;
-        self.applied = archive::apply(&root, tar, &apply_options(options, self.lowers()?))?;
+        let (root, lowers) = (RootDir::open(self.path())?, self.lowers()?);
+        self.applied = archive::apply(&root, tar, &apply_options(options, lowers.clone()))?;
+        opacity::complete(&root, &lowers)?;
         self.flush(&root)?;
         Ok(self.applied)
     }
@@ -102,9 +104,10 @@ impl Draft {
         differ: &mut dyn Differ,
         options: &LayerApplyOptions,
     ) -> Result<DifferOutput> {
-        let root = RootDir::open(self.path())?;
-        let output = differ.fill(&root, &apply_options(options, self.lowers()?))?;
+        let (root, lowers) = (RootDir::open(self.path())?, self.lowers()?);
+        let output = differ.fill(&root, &apply_options(options, lowers.clone()))?;
         self.applied = output.applied;
+        opacity::complete(&root, &lowers)?;
         self.flush(&root)?;
         Ok(output)
     }

@@ -42,7 +42,8 @@ pub(crate) fn apply(
 /// How archives become branches.
 pub(crate) fn apply_options(options: &LayerApplyOptions, lowers: Vec<RootDir>) -> ApplyOptions {
     ApplyOptions {
-        whiteouts: WhiteoutMode::Aufs,
+        // A base layer is mounted as it is, and has nothing to hide.
+        whiteouts: if lowers.is_empty() { WhiteoutMode::Execute } else { WhiteoutMode::Aufs },
         id_maps: options.id_maps.clone(),
         ignore_chown_errors: options.ignore_chown_errors,
         force_mask: options.force_mask,

@@ -21,6 +21,7 @@ mod home;
 mod kernel;
 mod migrate;
 mod mount;
+mod opacity;
 mod options;
 mod reference;
 mod remove;

@@ -24,7 +24,7 @@ const DIRPERM1: &str = "dirperm1";
 /// A mount to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AufsMount<'a> {
-    /// What is written goes here.
+    /// What is written goes here, unless the mount is read-only.
     pub(crate) upper: &'a Path,
     /// Only read, the uppermost first.
     pub(crate) lowers: &'a [PathBuf],
@@ -77,7 +77,9 @@ impl AufsMount<'_> {
         rest.push_str(&label);
         // The terminator is the page's last byte.
         let room = page_bytes.saturating_sub(1);
-        let mut first = [b"br:", checked(self.upper)?, b"=rw"].concat();
+        // Nothing is made in a branch that is only read, so that its file system may be read-only.
+        let mode: &[u8] = if self.flags.contains(MsFlags::MS_RDONLY) { b"=ro+wh" } else { b"=rw" };
+        let mut first = [b"br:", checked(self.upper)?, mode].concat();
         let mut lowers = self.lowers.iter().peekable();
         while let Some(lower) = lowers.peek() {
             let branch = [b":", checked(lower)?, b"=ro+wh"].concat();

@@ -64,6 +64,18 @@ pub fn update(store: &Store) {
     fails(missing, ErrorKind::LayerUnknown);
 }
 
+/// Where a layer cannot get other owners, it keeps those that it has.
+pub fn update_refused(store: &Store) {
+    let base = store.fill("base", None, &Tarball::of([Entry::file("file", "data").owner(5, 6)]));
+    let child = store.create("child", Some(&base));
+    let before = store.tree(&child, Times::Nanoseconds);
+    let refused = store.graph().update_layer_id_map(&child, &IdMaps::default(), &maps(1000, 100));
+    fails(refused, ErrorKind::NotSupported);
+    store.tree(&child, Times::Nanoseconds).assert_same(&before);
+    let missing = store.graph().update_layer_id_map(&id("missing"), &IdMaps::default(), &maps(1000, 100));
+    fails(missing, ErrorKind::LayerUnknown);
+}
+
 /// A mount through maps shows the layers below with the host's ids if the driver says so, and as they are otherwise.
 pub fn shown(store: &Store) {
     let base = store.fill(
