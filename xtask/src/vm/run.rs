@@ -221,11 +221,20 @@ fn follow(guest: &mut Guest, case_limit: Duration, out: &mut dyn Write) -> Resul
     }
 }
 
+/// In bytes; a file system takes 255.
+const LONGEST_NAME: usize = 200;
+
 /// A name without what a path or a shell would take for something else.
 fn file_name(name: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || character == '.';
     let words = name.split(|character| !plain(character)).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join("-")
+    let mut file = words.collect::<Vec<_>>().join("-");
+    if file.len() > LONGEST_NAME {
+        // All of it is ASCII.
+        file.truncate(LONGEST_NAME);
+        file = format!("{file}-{}", cache::digest([name]));
+    }
+    file
 }
 
 /// A word for the shell.
@@ -242,6 +251,8 @@ mod tests {
         let name = "debian-6.1 --fs=xfs,btrfs quota, without statx";
         assert_eq!(file_name(name), "debian-6.1-fs-xfs-btrfs-quota-without-statx");
         assert_eq!(file_name("/boot/../bzImage"), "boot-..-bzImage");
+        let [one, other] = ["a", "b"].map(|end| file_name(&format!("{}{end}", "x".repeat(300))));
+        assert!(one != other && one.len() < 255, "{one}");
     }
 
     #[test]
