@@ -7,8 +7,8 @@ use graphdriver_core::LayerId;
 
 use crate::store::Store;
 
-pub fn read_128(store: &Store) {
-    read(store, 128);
+pub fn read_130(store: &Store) {
+    read(store, 130);
 }
 
 /// For drivers whose layers hold all that is below them.

@@ -203,7 +203,7 @@ pub const ALL: &[Case] = &[
     case("no_space", Capable, errors::no_space).only(mounts_what_it_needs),
     case("deep_layer_read", Ordinary, deep::read_40).only(|it| !stacks(it) && it.driver != Driver::Zfs),
     case("deep_layer_read", Ordinary, deep::read_10).only(|it| it.driver == Driver::Zfs),
-    case("deep_layer_read", Ordinary, deep::read_128).only(stacks),
+    case("deep_layer_read", Ordinary, deep::read_130).only(stacks),
     case("deepest_layer_read", Ordinary, deep::read_500).only(|it| it.driver == Driver::Overlay).once(),
     case("diff_apply_10", Ordinary, diff_apply::ten),
     case("diff_apply_100", Ordinary, diff_apply::hundred),
