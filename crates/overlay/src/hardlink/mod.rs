@@ -6,7 +6,7 @@
 //! <home>/<id>/root/        a filled layer: the whole tree; what the parent has unchanged is another name of the parent's file
 //! <home>/<id>/upper/       or else a layer to be written to: what it changes of
 //! <home>/<id>/lower-id     the layer with this id, which has a root
-//! <home>/<id>/work/        overlay's own
+//! <home>/<id>/work         overlay's own
 //! <home>/<id>/merged/      mount point
 //! <home>/<id>/note         ours, ignored by Docker: the parent, and whether the files in root have names in other layers
 //! <home>/tempdirs/         ours: what is being made or deleted
