@@ -35,7 +35,7 @@ mod tests {
     #[test]
     #[ignore = "needs root"]
     fn the_library_and_the_kernel_agree() {
-        let volume = TestVolume::new();
+        let volume = TestVolume::new("");
         let root = RootDir::open(volume.path()).unwrap();
         subvolume::create(&root, "base").unwrap();
         let base = root.subdir(Path::new("base")).unwrap();

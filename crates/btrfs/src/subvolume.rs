@@ -105,7 +105,7 @@ mod tests {
     #[ignore = "needs root"]
     fn is_known_while_it_is_renamed() {
         const RENAMES: usize = 200;
-        let volume = TestVolume::new();
+        let volume = TestVolume::new("");
         let places = ["here", "there"].map(|name| volume.path().join(name).join("layer"));
         for place in &places {
             fs::create_dir(place.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! A btrfs in memory, for tests.
+//! A btrfs in memory, for tests: those of this crate's modules, and those beside it.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,12 +10,14 @@ pub(crate) struct TestVolume {
 }
 
 impl TestVolume {
-    pub(crate) fn new() -> Self {
+    /// Mounted with these options besides `loop`.
+    pub(crate) fn new(mount_options: &str) -> Self {
         let image = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
-        image.as_file().set_len(256 << 20).unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        image.as_file().set_len(1 << 30).unwrap();
         run(Command::new("mkfs.btrfs").arg("-q").arg(image.path()));
-        run(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(image.path()).arg(dir.path()));
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("loop,{mount_options}");
+        run(Command::new("mount").args(["-t", "btrfs", "-o", &options]).arg(image.path()).arg(dir.path()));
         Self { dir }
     }
 
@@ -32,7 +34,10 @@ impl Drop for TestVolume {
     }
 }
 
-fn run(command: &mut Command) {
-    let status = command.env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin").status().unwrap();
-    assert!(status.success(), "{command:?}");
+/// What a program that has to succeed prints.
+pub(crate) fn run(command: &mut Command) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

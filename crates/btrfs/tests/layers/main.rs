@@ -5,4 +5,6 @@
 mod home;
 mod nested;
 mod readers;
+#[path = "../../src/test_volume.rs"]
+mod test_volume;
 mod volume;

@@ -20,7 +20,7 @@ fn fill(root: &Path, outside: &Path) {
     subvolume(&["create"], &[&root.join("closed")]);
     subvolume(&["create"], &[&root.join("closed/inner")]);
     let closed = root.join("closed");
-    crate::volume::run(
+    crate::test_volume::run(
         std::process::Command::new("btrfs")
             .args(["property", "set", "-ts"])
             .arg(&closed)

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use graphdriver_core::{ErrorKind, IdMaps, MountOptions, bind_read_only, mount_info};
 
-use crate::volume::{Volume, create, id, open_at, run};
+use crate::test_volume::run;
+use crate::volume::{Volume, create, id, open_at};
 
 fn is_refused(dir: &Path) -> bool {
     fs::write(dir.join("new"), "").is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)

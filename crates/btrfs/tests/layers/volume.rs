@@ -1,16 +1,16 @@
 //! A btrfs in memory, with a home on it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{CreateOptions, DriverHome, DriverOption, Graph, LayerId, OpenOptions, Result};
-use nix::mount::{MntFlags, umount2};
+
+use crate::test_volume::{TestVolume, run};
 
 pub(crate) struct Volume {
-    dir: tempfile::TempDir,
+    dir: TestVolume,
 }
 
 pub(crate) fn id(text: &str) -> LayerId {
@@ -25,12 +25,7 @@ pub(crate) fn open_at(dir: &Path, options: &[&str]) -> Result<Graph> {
 
 impl Volume {
     pub(crate) fn new() -> Self {
-        let image = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
-        File::set_len(image.as_file(), 1 << 30).unwrap();
-        run(Command::new("mkfs.btrfs").arg("-q").arg(image.path()));
-        let dir = tempfile::tempdir().unwrap();
-        run(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(image.path()).arg(dir.path()));
-        Self { dir }
+        Self { dir: TestVolume::new("") }
     }
 
     pub(crate) fn open(&self) -> Graph {
@@ -60,25 +55,9 @@ impl Volume {
     }
 }
 
-impl Drop for Volume {
-    fn drop(&mut self) {
-        if let Err(errno) = umount2(self.dir.path(), MntFlags::MNT_DETACH) {
-            eprintln!("unmount {:?}: {errno}", self.dir.path());
-        }
-    }
-}
-
 pub(crate) fn create(graph: &Graph, layer: &str, parent: Option<&str>) {
     let options = CreateOptions { parent: parent.map(id), ..CreateOptions::default() };
     graph.create(&id(layer), &options).unwrap();
-}
-
-/// What a program that has to succeed prints.
-pub(crate) fn run(command: &mut Command) -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// `btrfs subvolume WORDS`, the last of which is a path.

@@ -98,7 +98,7 @@ fn read_through(dir: &Path) {
 #[test]
 #[ignore = "needs root"]
 fn directories_that_were_read_only_are_no_changes() {
-    let volume = Volume::new(",strictatime");
+    let volume = Volume::new("strictatime");
     let base = volume.create("base", None);
     for dir in ["read", "read/renamed", "read/inside", "read/attributes", "quiet"] {
         write(&base, &format!("{dir}/old"), "");
@@ -209,7 +209,7 @@ fn more_names_than_an_item_holds() {
 #[test]
 #[ignore = "needs root"]
 fn files_that_were_only_read() {
-    let volume = Volume::new(",strictatime");
+    let volume = Volume::new("strictatime");
     let base = volume.create("base", None);
     write(&base, "small", "contents");
     write(&base, "large", &"contents".repeat(10_000));

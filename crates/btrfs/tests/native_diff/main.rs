@@ -5,4 +5,6 @@
 mod cases;
 mod edits;
 mod random;
+#[path = "../../src/test_volume.rs"]
+mod test_volume;
 mod volume;

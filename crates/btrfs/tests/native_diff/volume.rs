@@ -1,18 +1,17 @@
 //! A btrfs of its own for each test, with a home on it.
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
 use graphdriver_archive::{self as archive, Change, CompareOptions, ContentCheck, RootDir};
 use graphdriver_btrfs::Btrfs;
 use graphdriver_core::{CreateOptions, DriverHome, Graph, LayerId, OpenOptions};
-use nix::mount::{MntFlags, umount2};
+
+use crate::test_volume::TestVolume;
 
 pub(crate) struct Volume {
     pub(crate) graph: Graph,
-    dir: tempfile::TempDir,
+    dir: TestVolume,
 }
 
 pub(crate) fn id(text: &str) -> LayerId {
@@ -20,14 +19,9 @@ pub(crate) fn id(text: &str) -> LayerId {
 }
 
 impl Volume {
-    /// With these mount options besides `loop`.
+    /// Mounted with these options besides `loop`.
     pub(crate) fn new(mount_options: &str) -> Self {
-        let image = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
-        File::set_len(image.as_file(), 1 << 30).unwrap();
-        run(Command::new("mkfs.btrfs").arg("-q").arg(image.path()));
-        let dir = tempfile::tempdir().unwrap();
-        let options = format!("loop{mount_options}");
-        run(Command::new("mount").args(["-t", "btrfs", "-o", &options]).arg(image.path()).arg(dir.path()));
+        let dir = TestVolume::new(mount_options);
         let place = OpenOptions::new(dir.path().join("root"), dir.path().join("run"));
         let driver = Btrfs::open(&DriverHome::new("btrfs", &place).unwrap()).unwrap();
         Self { graph: Graph::new(Arc::new(driver)), dir }
@@ -60,18 +54,4 @@ impl Volume {
         let options = CompareOptions { content: ContentCheck::Content, ..CompareOptions::default() };
         archive::changes(&open(layer), Some(&open(base)), &options).unwrap()
     }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        if let Err(errno) = umount2(self.dir.path(), MntFlags::MNT_DETACH) {
-            eprintln!("unmount {:?}: {errno}", self.dir.path());
-        }
-    }
-}
-
-pub(crate) fn run(command: &mut Command) {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
