@@ -131,7 +131,6 @@ const ROWS: &[Row] = &[
         ..ROW
     },
     Row { arguments: &["--driver=zfs-programs", "native"], kernels: OLDER, ..ROW },
-    Row { arguments: &["--driver=zfs-programs", "quota"], kernels: OLDER, ..ROW },
     Row { arguments: &["--driver=zfs-programs", "zfs_"], kernels: OLDER, ..ROW },
     // Questions to the library of each version.
     Row { arguments: &["--driver=zfs-libzfs", "zfs_"], ..ROW },
@@ -144,7 +143,12 @@ const ROWS: &[Row] = &[
         ..ROW
     },
     // Contents in data-only lowers, guarded by fs-verity, which every btrfs has.
-    Row { arguments: &["--driver=overlay-composefs", "--fs=btrfs"], kernels: NEWER, ..ROW },
+    Row {
+        arguments: &["--driver=overlay-composefs", "--fs=btrfs"],
+        kernels: NEWER,
+        without: &[LONGEST],
+        ..ROW
+    },
     // Subvolumes, and their quotas of both kinds.
     Row {
         arguments: &["--driver=btrfs-native", "--fs=btrfs,btrfs-quota"],

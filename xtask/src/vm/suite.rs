@@ -42,7 +42,14 @@ impl Suite {
     /// Builds the programs of crates and puts them into `directory`.
     pub(super) fn build(packages: &[String], directory: &Path) -> Result<Self> {
         let mut build = cargo();
-        build.args(["test", "--no-run", "--quiet", "--all-features", "--message-format=json"]);
+        build.args([
+            "test",
+            "--no-run",
+            "--quiet",
+            "--profile=guest",
+            "--all-features",
+            "--message-format=json",
+        ]);
         build.args(packages.iter().flat_map(|package| ["--package", package]));
         let messages = String::from_utf8(output(&mut build)?.stdout)?;
         let mut programs = Vec::new();
