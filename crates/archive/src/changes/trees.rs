@@ -54,7 +54,7 @@ pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -
 /// The trees come from one tree, as a snapshot and what it was made of do: files of the same inode number in both were the same file once. `suspects` are
 ///
 /// - every file and directory of either tree that has changed since, by itself (what a directory holds does not count) or because it has got a name more or less;
-/// - every directory of either tree that holds another name than then, or one less, to be [listed](Suspects::list);
+/// - every directory of either tree that has lost a name since, or has won one that is not among the suspects, to be [listed](Suspects::list);
 /// - every place at which another tree begins in one of them, as a subvolume does.
 ///
 /// A place that is suspect in vain costs time only. Where files of `new` changed of which not all names are at suspect places, `other_names` is asked once for all

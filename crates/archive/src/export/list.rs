@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use super::writer::EntryWriter;
 use crate::change::{Change, ChangeKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::found::{Place, find};
+use crate::found::{Found, Kind, Place, find};
 use crate::root::{RootDir, clean_name};
 use crate::stack::LayerForm;
 use crate::walk::{as_path, lstat_at};
@@ -42,6 +42,7 @@ impl ChangeList {
     /// Writes the entries of one change; false at the end.
     pub(super) fn step(&mut self, writer: &mut EntryWriter) -> Result<bool> {
         let Some((path, deleted)) = self.pending.pop() else { return Ok(false) };
+        let goes_on = self.goes_on_in(&path);
         let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let name = CString::new(&path[base..])
             .map_err(|_| Error::new(ErrorKind::InvalidArgument, "export").path(as_path(&path)))?;
@@ -53,19 +54,31 @@ impl ChangeList {
             }
             return Ok(true);
         }
-        let found = match parent {
+        let mut found = match parent {
             Some(dir) => {
                 let place = Place { dir: dir.as_fd(), name: &name, path: &path };
-                find(place, FileType::Unknown, LayerForm::Plain)?
+                let hint = if goes_on { FileType::Directory } else { FileType::Unknown };
+                find(place, hint, LayerForm::Plain)?
             }
             None => None,
         };
+        if let Some(Found { kind: Kind::Directory(dir), .. }) = &mut found
+            && goes_on
+        {
+            self.parent = dir.take().map(|dir| (path.clone(), dir));
+        }
         if let Some(found) = found {
             writer.file(&path, found)?;
         } else {
             tracing::warn!(path = ?as_path(&path), "file vanished before it was read, left out");
         }
         Ok(true)
+    }
+
+    /// Whether the next change is directly in the directory `path`.
+    fn goes_on_in(&self, path: &[u8]) -> bool {
+        let next = self.pending.last().and_then(|(next, _)| next.strip_prefix(path)?.strip_prefix(b"/"));
+        next.is_some_and(|name| !name.contains(&b'/'))
     }
 
     /// Opens the directory `path`; `None` when it is not there any more.
