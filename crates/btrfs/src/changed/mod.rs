@@ -3,8 +3,9 @@
 //! btrfs never writes to a block that a snapshot shares: a change is written elsewhere, with the number of its transaction, and so are the blocks above it up to the root of the tree. Who
 //! looks for what a later transaction wrote than the one that made a snapshot is led to the blocks that differ, past everything that both still share. Every change of a file, of its
 //! names or of a directory's names writes the inode with the transaction's number in it. So the inodes with a later number, of both trees, are all that can
-//! differ; the names of a directory that is among them are compared in full, since what was removed has left no inode.
+//! differ; the names of a directory that is among them are compared in full, unless its size says that it lost none: what was removed has left no inode.
 
+mod directories;
 mod flush;
 mod lineage;
 mod tree;
@@ -18,22 +19,18 @@ use graphdriver_core::{Error, Result, TempDirs};
 use graphdriver_sys::btrfs::search::{Buffer, Key, ROOT_TREE, Range, Search};
 use nix::errno::Errno;
 
-use self::flush::flush;
+use self::flush::with_flushed;
 use self::tree::Tree;
 use crate::subvolume::known_of;
 
 /// What differs in `new` from `old`; `None` when that cannot be found so, because one is not a snapshot of the other, nor both of a third, or because somebody put a directory in
 /// the place of a layer.
 ///
-/// What was written to either is written to disk first; `temp_dirs` lends the place that this takes.
+/// What was written to either goes into its tree first; `temp_dirs` lends the place that this takes.
 ///
 /// # Errors
 /// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `Io`.
 pub(crate) fn changes(new: &RootDir, old: &RootDir, temp_dirs: &TempDirs) -> Result<Option<Vec<Change>>> {
-    let failed = |root: &RootDir, call| {
-        let path = root.path().to_owned();
-        move |errno| Error::syscall(call, path, errno)
-    };
     let known = |root| match known_of(root) {
         Err(error) if error.errno() == Some(Errno::ENOTTY) => Ok(None),
         info => info,
@@ -42,17 +39,22 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir, temp_dirs: &TempDirs) -> Res
         return Ok(None);
     };
     let infos = [new_info, old_info];
-    let Some(parted_at) = lineage::parted_at(new, &infos).map_err(failed(new, "search tree"))? else {
+    let Some(parted_at) = lineage::parted_at(new, &infos).map_err(unreadable(new))? else {
         return Ok(None);
     };
-    flush([new, old], temp_dirs)?;
-    let [new_tree, old_tree] = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
+    let trees = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
+    with_flushed([new, old], temp_dirs, || compare([new, old], &trees, parted_at)).map(Some)
+}
+
+/// What differs between subvolumes that were the same until the transaction `parted_at`, which made one of the other.
+fn compare([new, old]: [&RootDir; 2], trees: &[Tree<'_>; 2], parted_at: u64) -> Result<Vec<Change>> {
+    let [new_tree, old_tree] = trees;
     let mut suspects = Suspects::new();
     // What the transaction itself wrote is older than the snapshot: making one is the last that it does.
-    new_tree.suspect(parted_at + 1, &old_tree, &mut suspects).map_err(failed(new, "search tree"))?;
-    old_tree.suspect(parted_at + 1, &new_tree, &mut suspects).map_err(failed(old, "search tree"))?;
+    new_tree.suspect(parted_at + 1, old_tree, &mut suspects).map_err(unreadable(new))?;
+    old_tree.suspect(parted_at + 1, new_tree, &mut suspects).map_err(unreadable(old))?;
     if suspects.is_empty() {
-        return Ok(Some(Vec::new()));
+        return Ok(Vec::new());
     }
     let options = CompareOptions { content: ContentCheck::Blocks, ..CompareOptions::default() };
     let other_names = |inodes: &BTreeSet<u64>| -> io::Result<Vec<PathBuf>> {
@@ -62,7 +64,11 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir, temp_dirs: &TempDirs) -> Res
         }
         Ok(paths)
     };
-    Ok(Some(archive::changes_among(&suspects, new, old, &options, &other_names)?))
+    Ok(archive::changes_among(&suspects, new, old, &options, &other_names)?)
+}
+
+fn unreadable(root: &RootDir) -> impl Fn(Errno) -> Error {
+    |errno| Error::syscall("search tree", root.path(), errno)
 }
 
 /// Why [`changes`] cannot work here, if it cannot: trees may be searched with `CAP_SYS_ADMIN` in the initial user namespace only.

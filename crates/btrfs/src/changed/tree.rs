@@ -1,7 +1,7 @@
 //! The tree of one subvolume: which inodes changed, and which paths they have.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -13,6 +13,8 @@ use graphdriver_sys::btrfs::search::{Buffer, Key, LAST_INODE, ROOT_TREE, Range, 
 use graphdriver_sys::btrfs::subvolume::ROOT_INODE;
 use nix::Result;
 use nix::errno::Errno;
+
+use super::directories::Directories;
 
 /// How deep a directory may lie. What the disk says is not trusted to have an end.
 const MAX_DEPTH: usize = 1 << 20;
@@ -28,7 +30,7 @@ pub(super) struct Tree<'a> {
 }
 
 /// A name of an inode.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
     directory: u64,
     name: Vec<u8>,
@@ -61,22 +63,16 @@ impl<'a> Tree<'a> {
     /// What is moved or removed meanwhile may be missed, as in every walk over files in use.
     pub(super) fn suspect(&self, since: u64, other: &Self, suspects: &mut Suspects) -> Result<()> {
         let mut places = HashMap::from([(ROOT_INODE, Some(suspects.root()))]);
-        for mut changed in self.changed(since)? {
-            if changed.number == ROOT_INODE {
+        let (changes, lost_names) = self.changes(since, other)?;
+        for Changed { number, names, .. } in changes {
+            let lost_names = lost_names.contains(&number);
+            if number == ROOT_INODE && lost_names {
                 suspects.list(suspects.root());
-                continue;
             }
-            let is_dir = changed.inode.file_type.is_dir();
-            if is_dir && other.has_as_before(&changed, since)? {
-                continue;
-            }
-            if changed.names.len() < usize::try_from(changed.inode.links).unwrap_or(usize::MAX) {
-                changed.names = self.names(changed.number)?;
-            }
-            for Name { directory, name } in changed.names {
+            for Name { directory, name } in names {
                 let Some(directory) = self.place(directory, &mut places, suspects)? else { continue };
                 let place = suspects.add(directory, &name);
-                if is_dir {
+                if lost_names {
                     suspects.list(place);
                 }
             }
@@ -89,10 +85,45 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// What changed and was not only read, with all names, and the directories among it that may have lost names since then.
+    fn changes(&self, since: u64, other: &Self) -> Result<(Vec<Changed>, HashSet<u64>)> {
+        // Their names count for the sizes of directories, and nothing tells when they got them.
+        let has_subvolumes = !self.inner_subvolumes()?.is_empty() || !other.inner_subvolumes()?.is_empty();
+        let mut directories = Directories::default();
+        let mut changes = Vec::new();
+        for mut changed in self.changed(since)? {
+            let Changed { number, inode, .. } = changed;
+            if inode.file_type.is_dir() {
+                // Reading a directory marks it as changed now and then, and who walks over a tree reads all of them.
+                let before = other.inode(number)?.filter(|before| before.changed_at < since);
+                if before.is_some_and(|before| inode.is_unchanged_since(&before)) {
+                    continue;
+                }
+                directories.add(number, &inode, before.filter(|_| !has_subvolumes).as_ref());
+            }
+            let is_complete = changed.names.len() >= usize::try_from(inode.links).unwrap_or(usize::MAX);
+            if number != ROOT_INODE && !is_complete {
+                changed.names = self.names(number, inode.links)?;
+            }
+            changes.push(changed);
+        }
+        for changed in &changes {
+            if !changed.names.iter().any(|name| directories.count(name.directory)) {
+                continue;
+            }
+            let is_new = changed.inode.created_at >= since;
+            let before = if is_new { Vec::new() } else { other.names(changed.number, u32::MAX)? };
+            for name in changed.names.iter().filter(|name| !before.contains(name)) {
+                directories.explain(name.directory, &name.name);
+            }
+        }
+        Ok((changes, directories.that_lost_names()))
+    }
+
     /// All paths of a file, from the root of the subvolume.
     pub(super) fn paths(&self, inode: u64) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        for Name { directory, name } in self.names(inode)? {
+        for Name { directory, name } in self.names(inode, u32::MAX)? {
             let Some(way) = self.way_to(directory, |inode| inode == ROOT_INODE)? else { continue };
             let mut path = Vec::new();
             for (_, step) in &way.steps {
@@ -134,21 +165,17 @@ impl<'a> Tree<'a> {
         Ok(found)
     }
 
-    /// Whether the directory that `changed` in another tree is here as both trees had it before `since`, and has only been read there.
-    ///
-    /// Reading a directory marks it as changed now and then, and who walks over a tree reads all of them.
-    fn has_as_before(&self, changed: &Changed, since: u64) -> Result<bool> {
-        let key = Key { object: changed.number, item_type: item::INODE_ITEM, offset: 0 };
+    /// What the tree has of an inode.
+    fn inode(&self, number: u64) -> Result<Option<Inode>> {
+        let key = Key { object: number, item_type: item::INODE_ITEM, offset: 0 };
         let range = Range { tree: self.id, first: key, last: key, since: 0 };
         let mut buffer = self.buffer.borrow_mut();
-        let mut search = Search::new(self.fd(), range, &mut buffer);
-        let Some(found) = search.next_item()? else { return Ok(false) };
-        let before = Inode::parse(found.data)?;
-        Ok(before.changed_at < since && changed.inode.is_unchanged_since(&before))
+        let mut search = Search::new(self.fd(), range, &mut buffer).at_most(1);
+        search.next_item()?.map(|found| Inode::parse(found.data)).transpose()
     }
 
-    /// All names of an inode.
-    fn names(&self, inode: u64) -> Result<Vec<Name>> {
+    /// All names of an inode, of which there are `links` at most.
+    fn names(&self, inode: u64, links: u32) -> Result<Vec<Name>> {
         let key = |item_type, offset| Key { object: inode, item_type, offset };
         let range = Range {
             tree: self.id,
@@ -158,7 +185,8 @@ impl<'a> Tree<'a> {
         };
         let mut names = Vec::new();
         let mut buffer = self.buffer.borrow_mut();
-        let mut search = Search::new(self.fd(), range, &mut buffer);
+        // Each item has a name or more.
+        let mut search = Search::new(self.fd(), range, &mut buffer).at_most(links);
         while let Some(item) = search.next_item()? {
             for name in item::names(item) {
                 names.push(name?.into());
@@ -220,7 +248,7 @@ impl<'a> Tree<'a> {
         if let Some(known) = self.directories.borrow().get(&inode) {
             return Ok(known.clone());
         }
-        let name = self.names(inode)?.pop();
+        let name = self.names(inode, 1)?.pop();
         self.directories.borrow_mut().insert(inode, name.clone());
         Ok(name)
     }

@@ -156,6 +156,32 @@ fn both_changed_alike_and_at_once() {
 
 #[test]
 #[ignore = "needs root"]
+fn directories_of_the_same_size_as_before() {
+    let volume = Volume::new("");
+    let base = volume.create("base", None);
+    for dir in ["file", "link", "rename", "subvolume", "kept"] {
+        write(&base, &format!("{dir}/old"), "old");
+    }
+    let child = volume.create("child", Some("base"));
+    for dir in ["file", "link", "subvolume"] {
+        fs::remove_file(child.join(dir).join("old")).unwrap();
+    }
+    write(&child, "file/new", "new");
+    fs::hard_link(child.join("kept/old"), child.join("link/new")).unwrap();
+    fs::rename(child.join("rename/old"), child.join("rename/new")).unwrap();
+    subvolume::create(File::open(child.join("subvolume")).unwrap(), "new").unwrap();
+    let mut expected = vec!["C /kept".to_owned(), "C /kept/old".to_owned()];
+    for dir in ["file", "link", "rename", "subvolume"] {
+        expected.extend([format!("C /{dir}"), format!("A /{dir}/new"), format!("D /{dir}/old")]);
+    }
+    let mut changes = agreed(&volume, "child", "base");
+    changes.sort_by(|one, other| one[2..].cmp(&other[2..]));
+    expected.sort_by(|one, other| one[2..].cmp(&other[2..]));
+    assert_eq!(changes, expected);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn another_name_of_a_file_that_moved_along_with_its_directory() {
     let volume = Volume::new("");
     let base = volume.create("base", None);

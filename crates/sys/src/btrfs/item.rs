@@ -19,6 +19,9 @@ pub const INODE_REF: u8 = 12;
 /// Type of the items that hold the names of an inode for which there was no room in one of type [`INODE_REF`].
 #[doc(alias = "BTRFS_INODE_EXTREF_KEY")]
 pub const INODE_EXTREF: u8 = 13;
+/// Type of the items that hold the names in a directory, by their digests.
+#[doc(alias = "BTRFS_DIR_ITEM_KEY")]
+pub const DIR_ITEM: u8 = 84;
 /// Type of the item that holds what is known of a subvolume.
 #[doc(alias = "BTRFS_ROOT_ITEM_KEY")]
 pub const ROOT_ITEM: u8 = 132;
@@ -32,14 +35,21 @@ pub const UUID_SUBVOLUME: u8 = 251;
 /// What is asked of an inode here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inode {
+    /// The transaction that made it.
+    pub created_at: u64,
     /// The transaction that changed it last: its metadata (times of access included), its contents, its names, or what a directory holds.
     pub changed_at: u64,
+    /// In bytes. That of a directory is [`NAME_WEIGHT`] times the bytes of all names in it, without `.` and `..`.
+    pub size: u64,
     /// How many names it has; none when it was removed and is still open.
     pub links: u32,
     /// The kind of file.
     pub file_type: FileType,
     all: [u8; INODE_BYTES],
 }
+
+/// How often a name counts for the [size](Inode::size) of its directory: it is in two items, by its digest and by its place in the list.
+pub const NAME_WEIGHT: u64 = 2;
 
 /// Bytes of `struct btrfs_inode_item`.
 const INODE_BYTES: usize = 160;
@@ -55,7 +65,9 @@ impl Inode {
         let all: [u8; INODE_BYTES] = chunk(data, 0)?;
         let narrow = |at| chunk(&all, at).map(u32::from_le_bytes);
         Ok(Self {
+            created_at: wide(&all, 0)?,
             changed_at: wide(&all, 8)?,
+            size: wide(&all, 16)?,
             links: narrow(40)?,
             file_type: FileType::from_mode(narrow(52)?),
             all,
@@ -228,10 +240,19 @@ mod tests {
     #[test]
     fn inodes_and_origins() {
         let mut data = [0; 160];
+        data[0] = 41;
         data[8] = 42;
+        data[16] = 43;
         data[40] = 3;
         data[53] = 0x40;
-        let expected = Inode { changed_at: 42, links: 3, file_type: FileType::Directory, all: data };
+        let expected = Inode {
+            created_at: 41,
+            changed_at: 42,
+            size: 43,
+            links: 3,
+            file_type: FileType::Directory,
+            all: data,
+        };
         assert_eq!(Inode::parse(&data).unwrap(), expected);
         assert_eq!(Inode::parse(&data[..159]).unwrap_err(), Errno::EBADMSG);
         let mut data = [0; 439];

@@ -11,6 +11,9 @@ use nix::errno::Errno;
 
 use crate::syscall;
 
+/// That of the subvolume that the file is in, by which is searched.
+pub const TREE_OF_FILE: u64 = 0;
+
 /// The tree that a subvolume's files are in is numbered like the subvolume; this is the one that holds what is known of all trees.
 #[doc(alias = "BTRFS_ROOT_TREE_OBJECTID")]
 pub const ROOT_TREE: u64 = 1;
@@ -81,6 +84,35 @@ pub struct Item<'a> {
     pub data: &'a [u8],
 }
 
+impl<'a> Item<'a> {
+    /// The first item of what the kernel `found`, and how many bytes it takes there.
+    ///
+    /// # Errors
+    ///
+    /// `EBADMSG` when what is there is not an item.
+    #[doc(alias = "btrfs_ioctl_search_header")]
+    pub fn parse(found: &'a [u8]) -> Result<(Self, usize)> {
+        const MALFORMED: Errno = Errno::EBADMSG;
+        let (header, rest) = found.split_first_chunk::<HEADER_BYTES>().ok_or(MALFORMED)?;
+        let wide = |at: usize| {
+            let bytes = header[at..].first_chunk::<8>().copied().unwrap_or_default();
+            u64::from_ne_bytes(bytes)
+        };
+        let narrow = |at: usize| {
+            let bytes = header[at..].first_chunk::<4>().copied().unwrap_or_default();
+            u32::from_ne_bytes(bytes)
+        };
+        let item_type = u8::try_from(narrow(24)).map_err(|_| MALFORMED)?;
+        let bytes = usize::try_from(narrow(28)).map_err(|_| MALFORMED)?;
+        let data = rest.get(..bytes).ok_or(MALFORMED)?;
+        let key = Key { object: wide(8), item_type, offset: wide(16) };
+        Ok((Self { key, written_at: wide(0), data }, HEADER_BYTES + bytes))
+    }
+}
+
+/// Bytes of what the kernel writes before each item: `struct btrfs_ioctl_search_header`.
+const HEADER_BYTES: usize = 32;
+
 /// Room for what the kernel finds at once, to be lent to one [`Search`] after the other.
 pub struct Buffer(Box<Request>);
 
@@ -113,6 +145,8 @@ pub struct Search<'buffer, Fd> {
     file: Fd,
     buffer: &'buffer mut Buffer,
     range: Range,
+    /// How many more items are wanted.
+    wanted: u64,
     /// Where in the buffer the next item is, and how many are left in it.
     start: usize,
     left: u32,
@@ -123,7 +157,13 @@ pub struct Search<'buffer, Fd> {
 impl<'buffer, Fd: AsFd> Search<'buffer, Fd> {
     /// Looks in the file system that `file` is on.
     pub fn new(file: Fd, range: Range, buffer: &'buffer mut Buffer) -> Self {
-        Self { file, buffer, range, start: 0, left: 0, ended: range.first > range.last }
+        Self { file, buffer, range, wanted: u64::MAX, start: 0, left: 0, ended: range.first > range.last }
+    }
+
+    /// Ends after so many items. The kernel looks no further then; otherwise it goes through the rest of the block in which it found the last item.
+    #[must_use]
+    pub fn at_most(self, items: u32) -> Self {
+        Self { wanted: items.into(), ..self }
     }
 
     /// The next item; `None` when there is none any more.
@@ -138,9 +178,10 @@ impl<'buffer, Fd: AsFd> Search<'buffer, Fd> {
         if self.left == 0 && !self.fill()? {
             return Ok(None);
         }
-        let (item, bytes) = parse(self.buffer.0.found.get(self.start..).unwrap_or_default())?;
+        let (item, bytes) = Item::parse(self.buffer.0.found.get(self.start..).unwrap_or_default())?;
         self.start += bytes;
         self.left -= 1;
+        self.wanted -= 1;
         if self.left == 0 {
             match item.key.next().filter(|next| *next <= self.range.last) {
                 Some(next) => self.range.first = next,
@@ -152,14 +193,15 @@ impl<'buffer, Fd: AsFd> Search<'buffer, Fd> {
 
     /// False when nothing is left.
     fn fill(&mut self) -> Result<bool> {
-        if self.ended {
+        if self.ended || self.wanted == 0 {
             return Ok(false);
         }
         let request = &mut *self.buffer.0;
         let is_small = self.range.first.object == self.range.last.object;
-        let result = search_in(self.file.as_fd(), request, &self.range, if is_small { LITTLE } else { ROOM });
-        match result {
-            Err(Errno::EOVERFLOW) if is_small => search_in(self.file.as_fd(), request, &self.range, ROOM)?,
+        let items = u32::try_from(self.wanted).unwrap_or(u32::MAX);
+        let mut search = |room| search_in(self.file.as_fd(), request, &self.range, items, room);
+        match search(if is_small { LITTLE } else { ROOM }) {
+            Err(Errno::EOVERFLOW) if is_small => search(ROOM)?,
             result => result?,
         }
         (self.start, self.left) = (0, request.key.items);
@@ -180,8 +222,14 @@ pub fn commit(file: impl AsFd) -> Result<()> {
 }
 
 /// Searches with the first `room` bytes of what there is, which are [`ROOM`] at most.
-fn search_in(file: BorrowedFd<'_>, request: &mut Request, range: &Range, room: usize) -> Result<()> {
-    request.key = SearchKey::of(range);
+fn search_in(
+    file: BorrowedFd<'_>,
+    request: &mut Request,
+    range: &Range,
+    items: u32,
+    room: usize,
+) -> Result<()> {
+    request.key = SearchKey::of(range, items);
     request.bytes = room.min(ROOM) as u64;
     syscall::retry_on_interrupt(|| {
         // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_search_args_v2` and as many bytes after it as its `bytes` says, which are no more than a `Request` has.
@@ -190,33 +238,11 @@ fn search_in(file: BorrowedFd<'_>, request: &mut Request, range: &Range, room: u
     })
 }
 
-/// Bytes of what the kernel writes before each item: `struct btrfs_ioctl_search_header`.
-const HEADER_BYTES: usize = 32;
-
 /// No item is larger than a block of a tree, and no block than 64 KiB, less its header. The kernel touches every page of it for each block that it finds, so that more costs more.
 const ROOM: usize = 64 * 1024;
 
 /// Enough for most single objects.
 const LITTLE: usize = 4 * 1024;
-
-/// The first item of what the kernel found, and how many bytes it takes.
-fn parse(found: &[u8]) -> Result<(Item<'_>, usize)> {
-    const MALFORMED: Errno = Errno::EBADMSG;
-    let (header, rest) = found.split_first_chunk::<HEADER_BYTES>().ok_or(MALFORMED)?;
-    let wide = |at: usize| {
-        let bytes = header[at..].first_chunk::<8>().copied().unwrap_or_default();
-        u64::from_ne_bytes(bytes)
-    };
-    let narrow = |at: usize| {
-        let bytes = header[at..].first_chunk::<4>().copied().unwrap_or_default();
-        u32::from_ne_bytes(bytes)
-    };
-    let item_type = u8::try_from(narrow(24)).map_err(|_| MALFORMED)?;
-    let bytes = usize::try_from(narrow(28)).map_err(|_| MALFORMED)?;
-    let data = rest.get(..bytes).ok_or(MALFORMED)?;
-    let key = Key { object: wide(8), item_type, offset: wide(16) };
-    Ok((Item { key, written_at: wide(0), data }, HEADER_BYTES + bytes))
-}
 
 /// `struct btrfs_ioctl_search_key`.
 #[derive(Clone, Copy, Default)]
@@ -237,7 +263,7 @@ struct SearchKey {
 }
 
 impl SearchKey {
-    fn of(range: &Range) -> Self {
+    fn of(range: &Range, items: u32) -> Self {
         Self {
             tree: range.tree,
             first_object: range.first.object,
@@ -248,7 +274,7 @@ impl SearchKey {
             last_transaction: u64::MAX,
             first_type: range.first.item_type.into(),
             last_type: range.last.item_type.into(),
-            items: u32::MAX,
+            items,
             ..Self::default()
         }
     }
@@ -300,17 +326,17 @@ mod tests {
     fn records_that_do_not_add_up_are_refused() {
         let key = Key { object: 257, item_type: 12, offset: 256 };
         let good = record(key, 7, b"data");
-        let (item, bytes) = parse(&good).unwrap();
+        let (item, bytes) = Item::parse(&good).unwrap();
         assert_eq!((item, bytes), (Item { key, written_at: 7, data: b"data" }, 36));
         for length in 0..good.len() {
-            assert_eq!(parse(&good[..length]).unwrap_err(), Errno::EBADMSG, "cut to {length} bytes");
+            assert_eq!(Item::parse(&good[..length]).unwrap_err(), Errno::EBADMSG, "cut to {length} bytes");
         }
         let mut bad = good.clone();
         bad[25] = 1;
-        assert_eq!(parse(&bad).unwrap_err(), Errno::EBADMSG, "type of more than a byte");
+        assert_eq!(Item::parse(&bad).unwrap_err(), Errno::EBADMSG, "type of more than a byte");
         let mut bad = good;
         bad[31] = 1;
-        assert_eq!(parse(&bad).unwrap_err(), Errno::EBADMSG, "longer than what there is");
+        assert_eq!(Item::parse(&bad).unwrap_err(), Errno::EBADMSG, "longer than what there is");
     }
 
     #[test]
@@ -331,7 +357,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok((item, taken)) = parse(&bytes) {
+            if let Ok((item, taken)) = Item::parse(&bytes) {
                 prop_assert_eq!(taken, HEADER_BYTES + item.data.len());
                 prop_assert!(taken <= bytes.len());
             }
@@ -347,7 +373,7 @@ mod tests {
             }
             let mut rest = &bytes[..];
             for ((object, item_type, offset, written_at), data) in &items {
-                let (item, taken) = parse(rest).unwrap();
+                let (item, taken) = Item::parse(rest).unwrap();
                 let key = Key { object: *object, item_type: *item_type, offset: *offset };
                 prop_assert_eq!(item, Item { key, written_at: *written_at, data });
                 rest = &rest[taken..];
