@@ -84,9 +84,9 @@ fn unescape(text: &[u8]) -> Option<PathBuf> {
         let value = digits.iter().try_fold(0_u32, |value, digit| {
             (b'0'..=b'7').contains(digit).then(|| value * 8 + u32::from(digit - b'0'))
         })?;
-        bytes.push(u8::try_from(value).ok().filter(|byte| *byte != 0)?);
+        bytes.push(u8::try_from(value).ok()?);
     }
-    (bytes.first() == Some(&b'/')).then(|| OsString::from_vec(bytes).into())
+    (bytes.first() == Some(&b'/') && !bytes.contains(&0)).then(|| OsString::from_vec(bytes).into())
 }
 
 #[cfg(test)]
@@ -141,6 +141,7 @@ mod tests {
             "1.5\tM\tF\t/mnt/a\\0999\n",
             "1.5\tM\tF\t/mnt/a\\0000\n",
             "1.5\tM\tF\t/mnt/a\\0400\n",
+            "1.5\tM\tF\t/mnt/a\0\n",
             "1.5\tM\tF\t/mnt/a\t(+)\n",
             "1.5\tR\tF\t/a\t/b\t/c\n",
             "warning: something\n",
