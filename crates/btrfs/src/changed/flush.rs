@@ -103,11 +103,13 @@ impl Flush {
     /// That moment shows in the directory of the snapshot: its transaction makes all that is held back part of the trees, copies the root of the subvolume's tree, and then enters the snapshot's name, in this order and while nobody else
     /// may change anything.
     fn wait_for_tree(&self) -> Result<()> {
-        let started = Instant::now();
+        let (started, mut buffer) = (Instant::now(), Buffer::new());
         loop {
             match self.made.recv_timeout(between_looks(started.elapsed())) {
                 Ok(made) => return made,
-                Err(RecvTimeoutError::Timeout) if has_names(self.dir.as_fd()).unwrap_or(false) => {
+                Err(RecvTimeoutError::Timeout)
+                    if has_names(self.dir.as_fd(), &mut buffer).unwrap_or(false) =>
+                {
                     return Ok(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -132,9 +134,9 @@ fn snapshot(subvolume: &RootDir, temp_dir: &TempDir) -> Result<()> {
 }
 
 /// Whether the file system's tree has any name in the directory. To ask in the usual way would be to wait for who is making it.
-fn has_names(dir: BorrowedFd<'_>) -> nix::Result<bool> {
+fn has_names(dir: BorrowedFd<'_>, buffer: &mut Buffer) -> nix::Result<bool> {
     let object = fstat(dir)?.st_ino;
     let [first, last] = [0, u64::MAX].map(|offset| Key { object, item_type: item::DIR_ITEM, offset });
     let range = Range { tree: TREE_OF_FILE, first, last, since: 0 };
-    Ok(Search::new(dir, range, &mut Buffer::new()).at_most(1).next_item()?.is_some())
+    Ok(Search::new(dir, range, buffer).at_most(1).next_item()?.is_some())
 }
