@@ -89,7 +89,7 @@ const LONGEST: LeftOut = LeftOut {
     cases: &["deep_layer_read", "exact_diff", "random_edits", "update_id_map_killed"],
 };
 
-/// What of an archive or of an edit arrives in a layer: file by file, whatever the driver. With zfs, where each step is some processes of a tenth of a second, half of the time.
+/// What of an archive or of an edit arrives in a layer: file by file, whatever the driver. With zfs, where each step is some processes of a tenth of a second, these take long.
 const OF_ARCHIVES: LeftOut = LeftOut {
     what: "those of archives",
     cases: &[
@@ -120,7 +120,7 @@ const OF_ARCHIVES: LeftOut = LeftOut {
 
 /// Kernels with what the developer's machine may lack, each with what only it can show. The longest are first: several guests run at the same time.
 ///
-/// All have to be done in some minutes. A full suite takes two of them on one processor, a guest to boot some seconds.
+/// All have to be done in some minutes. A full suite takes about one of them on one processor, a guest to boot some seconds.
 const ROWS: &[Row] = &[
     // Modules that Debian has as source. The newer ones do all that is the driver's, the older ones what the two versions could do differently.
     Row { arguments: &["--driver=zfs-programs"], kernels: NEWER, without: &[LONGEST, OF_ARCHIVES], ..ROW },
