@@ -32,7 +32,7 @@ enum Task {
     /// Check what the compiler does not: dependency direction, file sizes, links, machine paths.
     Tidy,
     /// Run the suites on other kernels, in guests that QEMU makes of Debian's packages.
-    VmTest(vm::Options),
+    VmTest(Box<vm::Options>),
 }
 
 fn main() -> ExitCode {

@@ -75,6 +75,12 @@ pub(crate) struct Options {
     /// How long one case may take.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CASE_SECONDS)]
     case_seconds: u64,
+    /// The memory of each guest, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = guest::MEMORY_MIB, conflicts_with = "host")]
+    memory: usize,
+    /// A variable in the environment of the tests; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "host")]
+    env: Vec<(String, String)>,
     /// No cases whose names contain one of these.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     skip: Vec<String>,
@@ -85,6 +91,16 @@ pub(crate) struct Options {
 const DEFAULT_KERNEL: &str = "debian-6.12";
 /// A hundred times of what a case takes in a guest beside others.
 const DEFAULT_CASE_SECONDS: u64 = 300;
+
+/// A variable as a shell can export it.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
+    let plain = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(plain) {
+        return Err(format!("{name:?} is no name of a variable"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let (true, Some(calls)) = (options.host, &options.enosys) {
@@ -103,6 +119,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         kvm: options.kvm,
         guests: options.jobs.max(1),
         case_limit: Duration::from_secs(options.case_seconds),
+        memory_mib: options.memory,
+        environment: options.env.clone(),
     };
     let tally = run_all(&runs, conditions)?;
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
@@ -121,6 +139,8 @@ pub(crate) fn run_every_day() -> Result<Tally> {
         kvm: false,
         guests: schedule::guests_at_a_time(),
         case_limit: Duration::from_secs(DEFAULT_CASE_SECONDS),
+        memory_mib: guest::MEMORY_MIB,
+        environment: Vec::new(),
     };
     run_all(&matrix::in_every_test(), conditions)
 }
@@ -136,6 +156,10 @@ struct Conditions {
     guests: usize,
     /// How long one case may take.
     case_limit: Duration,
+    /// Of each guest.
+    memory_mib: usize,
+    /// What the tests find in their environment.
+    environment: Vec<(String, String)>,
 }
 
 fn run_all(runs: &[Run], conditions: Conditions) -> Result<Tally> {
@@ -170,6 +194,21 @@ impl Options {
             here: self.here.clone().unwrap_or_else(|| default_here.to_owned()),
             wanted: self.wanted(),
             enosys: self.enosys.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::variable;
+
+    #[test]
+    fn variables_are_those_of_a_shell() {
+        let parsed = |text| variable(text).map(|(name, value)| format!("{name}: {value}"));
+        assert_eq!(parsed("SIZE_1=a=b c").unwrap(), "SIZE_1: a=b c");
+        assert_eq!(parsed("_=").unwrap(), "_: ");
+        for wrong in ["SIZE", "=1", "1SIZE=1", "A B=1", "A;reboot=1"] {
+            parsed(wrong).unwrap_err();
         }
     }
 }

@@ -178,7 +178,7 @@ pub fn mount_tmpfs(root: &Path, size: &str) {
 }
 
 /// 1 GiB, of which only what is written takes memory.
-pub const IMAGE_BYTES: u64 = 1 << 30;
+const IMAGE_BYTES: u64 = 1 << 30;
 
 /// About as small as one can be, on the directory `root`.
 pub fn mount_small_btrfs(root: &Path) -> Result<(), Need> {

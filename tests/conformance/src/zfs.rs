@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::backing::{IMAGE_BYTES, run};
+use crate::backing::run;
 use crate::needs::Need;
 
 /// The pool of this process.
@@ -13,12 +13,15 @@ pub fn pool() -> String {
     format!("graphdriver-suite-{}", std::process::id())
 }
 
+/// Room for the largest tree that its costs are measured with; only what is written takes memory.
+const POOL_BYTES: u64 = 4 << 30;
+
 /// Makes the pool, on a file in memory, and mounts it on the directory `root`.
 pub fn make_pool(root: &Path) -> Result<(), Need> {
     if !Path::new("/dev/zfs").exists() {
         return Err(Need::Kernel("zfs: the module is not loaded".to_owned()));
     }
-    make(&pool(), IMAGE_BYTES, root)
+    make(&pool(), POOL_BYTES, root)
 }
 
 pub fn destroy_pool() {

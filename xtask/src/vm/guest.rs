@@ -19,11 +19,12 @@ pub(super) struct Machine<'a> {
     pub(super) initrd: &'a Path,
     /// Whether the processor's virtualisation is used. Where it is not usable the guest hangs, though `/dev/kvm` opens.
     pub(super) kvm: bool,
+    pub(super) memory_mib: usize,
     /// Where the kernel's messages and QEMU's are kept.
     pub(super) logs: &'a Path,
 }
 
-/// Enough for the images of file systems, which lie in memory.
+/// Enough for the images of file systems in every case, which lie in memory.
 pub(super) const MEMORY_MIB: usize = 3072;
 
 /// A crash ends the guest. The kernel does not test its own cryptography first, nor guard against what a processor would guess: a third of the time to boot. Every process has its programs and
@@ -69,7 +70,7 @@ impl Machine<'_> {
         let (accelerator, processor) = if self.kvm { ("kvm", "max") } else { ("tcg", "Nehalem") };
         // One processor: with two, software emulation is slower.
         command.args(["-machine", "pc", "-cpu", processor, "-smp", "1", "-accel", accelerator]);
-        command.args(["-m", &MEMORY_MIB.to_string()]);
+        command.args(["-m", &self.memory_mib.to_string()]);
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initrd);
         command.args(["-append", KERNEL_OPTIONS]);
         command.args([

@@ -80,8 +80,8 @@ impl Laboratory {
         fs::copy(self.base(kernel, directory.path())?, &initrd)?;
         self.add_run(&initrd, run, suite, kernel)?;
         let logs = cache::directory(&format!("logs/{}", file_name(&run.name())))?;
-        let kvm = self.conditions.kvm;
-        let machine = Machine { kernel: &kernel.image, initrd: &initrd, kvm, logs: &logs };
+        let Conditions { kvm, memory_mib, .. } = self.conditions;
+        let machine = Machine { kernel: &kernel.image, initrd: &initrd, kvm, memory_mib, logs: &logs };
         let mut guest = machine.boot(&self.userland)?;
         let (transcript, ending) = follow(&mut guest, self.conditions.case_limit, out)?;
         let last_words = (!transcript.is_done()).then(|| guest.last_words());
@@ -142,6 +142,9 @@ impl Laboratory {
         }
         archive.bytes(Path::new("init"), 0o755, INIT.as_bytes())?;
         let mut job = format!("here {}\n", quoted(&run.here));
+        for (name, value) in &self.conditions.environment {
+            writeln!(job, "export {name}={}", quoted(value))?;
+        }
         let mut prefix = String::from("run");
         if let (Some(calls), Some(enosys)) = (&run.enosys, &self.enosys) {
             archive.program(Path::new("tests/enosys"), enosys, &self.userland)?;
