@@ -10,6 +10,7 @@ use graphdriver_core::{
 use graphdriver_sys::btrfs::subvolume::{self, Uuid};
 use nix::errno::Errno;
 
+use crate::changed::Flusher;
 use crate::destroy::remove_tree;
 use crate::get;
 use crate::options::BtrfsOptions;
@@ -30,6 +31,7 @@ pub(crate) struct Home {
     /// In the run home.
     mounts: PathBuf,
     pub(crate) temp_dirs: TempDirs,
+    pub(crate) flusher: Flusher,
     pub(crate) references: RefCounter,
     pub(crate) quotas: Quotas,
     pub(crate) options: BtrfsOptions,
@@ -58,9 +60,12 @@ impl Home {
         let layers = path.join("subvolumes");
         make_dirs(&path, 0o755)?;
         make_dirs(&layers, 0o700)?;
+        let quotas = Quotas::open(&path, options)?;
+        let temp_dirs = TempDirs::open_with(&path, remove_tree)?;
         Ok(Self {
-            quotas: Quotas::open(&path, options)?,
-            temp_dirs: TempDirs::open_with(&path, remove_tree)?,
+            quotas,
+            flusher: Flusher::new(temp_dirs.clone()),
+            temp_dirs,
             references: RefCounter::without_mounts(place.run_home().join(REFERENCES))?,
             options,
             in_user_namespace: in_user_namespace()?,

@@ -28,6 +28,7 @@ impl TreeHome for Home {
     }
 
     fn release(&self, id: &LayerId) -> Result<()> {
+        self.flusher.finish(id);
         get::release(self, id)
     }
 
@@ -43,7 +44,8 @@ impl TreeHome for Home {
             tracing::info!(layer = %layer.id, %reason, "comparing both layers in full");
             return Ok(Some(archive::changes(layer.root, Some(base.root), &CompareOptions::default())?));
         }
-        let found = changed::changes(layer.root, base.root, &self.temp_dirs)?;
+        let flush = || self.flusher.flush(layer.id, [layer.root, base.root]);
+        let found = changed::changes(layer.root, base.root, flush)?;
         if found.is_none() {
             tracing::info!(
                 layer = %layer.id, base = %base.id,

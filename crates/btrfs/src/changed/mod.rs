@@ -15,22 +15,26 @@ use std::io;
 use std::path::PathBuf;
 
 use graphdriver_archive::{self as archive, Change, CompareOptions, ContentCheck, RootDir, Suspects};
-use graphdriver_core::{Error, Result, TempDirs};
+use graphdriver_core::{Error, Result};
 use graphdriver_sys::btrfs::search::{Buffer, Key, ROOT_TREE, Range, Search};
 use nix::errno::Errno;
 
-use self::flush::with_flushed;
+pub(crate) use self::flush::Flusher;
 use self::tree::Tree;
 use crate::subvolume::known_of;
 
 /// What differs in `new` from `old`; `None` when that cannot be found so, because one is not a snapshot of the other, nor both of a third, or because somebody put a directory in
 /// the place of a layer.
 ///
-/// What was written to either goes into its tree first; `temp_dirs` lends the place that this takes.
+/// What was written to either is put into its tree by `flush`, before trees are read.
 ///
 /// # Errors
-/// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `Io`.
-pub(crate) fn changes(new: &RootDir, old: &RootDir, temp_dirs: &TempDirs) -> Result<Option<Vec<Change>>> {
+/// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `Io`; as `flush`.
+pub(crate) fn changes(
+    new: &RootDir,
+    old: &RootDir,
+    flush: impl FnOnce() -> Result<()>,
+) -> Result<Option<Vec<Change>>> {
     let known = |root| match known_of(root) {
         Err(error) if error.errno() == Some(Errno::ENOTTY) => Ok(None),
         info => info,
@@ -43,7 +47,8 @@ pub(crate) fn changes(new: &RootDir, old: &RootDir, temp_dirs: &TempDirs) -> Res
         return Ok(None);
     };
     let trees = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
-    with_flushed([new, old], temp_dirs, || compare([new, old], &trees, parted_at)).map(Some)
+    flush()?;
+    compare([new, old], &trees, parted_at).map(Some)
 }
 
 /// What differs between subvolumes that were the same until the transaction `parted_at`, which made one of the other.
