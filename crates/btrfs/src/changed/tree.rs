@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -31,18 +32,54 @@ pub(super) struct Tree<'a> {
 
 /// A name of an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
-    directory: u64,
-    name: Vec<u8>,
+pub(super) struct Name {
+    pub(super) directory: u64,
+    pub(super) name: Vec<u8>,
 }
 
 /// An inode that changed.
 struct Changed {
     number: u64,
-    inode: Inode,
+    state: Inode,
     /// Fewer than there are when not all were met on the way.
     names: Vec<Name>,
 }
+
+impl Changed {
+    /// Its names that are new, and those in `other` that it has no more. None are told of a file that has one name in a directory that is as it was.
+    fn moves(
+        &self,
+        since: u64,
+        other: &Tree<'_>,
+        directories: &Directories,
+    ) -> Result<(Vec<&Name>, Vec<Name>)> {
+        let is_where_it_was = !self.names.iter().any(|name| directories.contains(name.directory));
+        if is_where_it_was && self.state.links == 1 {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let is_new = self.state.created_at >= since;
+        let before = if is_new { Vec::new() } else { other.names(self.number, u32::MAX)? };
+        let gained = self.names.iter().filter(|name| !before.contains(name)).collect();
+        let lost = before.into_iter().filter(|name| !self.names.contains(name)).collect();
+        Ok((gained, lost))
+    }
+}
+
+/// What differs from an earlier state of the tree.
+struct Changes {
+    /// Each with all its names.
+    changed: Vec<Changed>,
+    /// Names that are gone.
+    lost: Vec<Name>,
+    /// The directories that may have lost others.
+    to_list: HashSet<u64>,
+}
+
+/// Numbers of inodes.
+type Gap = RangeInclusive<u64>;
+
+/// How many items are looked at of what was in a gap: some inodes.
+const ITEMS_OF_GAP: u32 = 16;
 
 /// How a directory is reached.
 struct Way {
@@ -63,21 +100,21 @@ impl<'a> Tree<'a> {
     /// What is moved or removed meanwhile may be missed, as in every walk over files in use.
     pub(super) fn suspect(&self, since: u64, other: &Self, suspects: &mut Suspects) -> Result<()> {
         let mut places = HashMap::from([(ROOT_INODE, Some(suspects.root()))]);
-        let (changes, lost_names) = self.changes(since, other)?;
-        for Changed { number, names, .. } in changes {
-            let lost_names = lost_names.contains(&number);
-            if number == ROOT_INODE && lost_names {
+        let Changes { changed, lost, to_list } = self.changes(since, other)?;
+        for Changed { number, names, .. } in changed {
+            let is_listed = to_list.contains(&number);
+            if number == ROOT_INODE && is_listed {
                 suspects.list(suspects.root());
             }
             for Name { directory, name } in names {
                 let Some(directory) = self.place(directory, &mut places, suspects)? else { continue };
                 let place = suspects.add(directory, &name);
-                if lost_names {
+                if is_listed {
                     suspects.list(place);
                 }
             }
         }
-        for Name { directory, name } in self.inner_subvolumes()? {
+        for Name { directory, name } in lost.into_iter().chain(self.inner_subvolumes()?) {
             if let Some(directory) = self.place(directory, &mut places, suspects)? {
                 suspects.add(directory, &name);
             }
@@ -85,39 +122,58 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// What changed and was not only read, with all names, and the directories among it that may have lost names since then.
-    fn changes(&self, since: u64, other: &Self) -> Result<(Vec<Changed>, HashSet<u64>)> {
+    /// What changed and was not only read.
+    fn changes(&self, since: u64, other: &Self) -> Result<Changes> {
+        let (found, gaps) = self.changed(since)?;
+        let (changed, mut directories) = self.without_read(found, since, other)?;
+        let mut lost = Vec::new();
+        for inode in &changed {
+            let (gained_by_it, lost_by_it) = inode.moves(since, other, &directories)?;
+            for name in gained_by_it {
+                directories.gained(name);
+            }
+            lost.extend(lost_by_it);
+        }
+        for name in &lost {
+            directories.lost(name);
+        }
+        if !directories.are_explained() {
+            for name in self.names_of_removed(&gaps, other)? {
+                directories.lost(&name);
+                lost.push(name);
+            }
+        }
+        Ok(Changes { changed, lost, to_list: directories.unexplained() })
+    }
+
+    /// Leaves out directories that were only read, and completes the names of all others.
+    fn without_read(
+        &self,
+        found: Vec<Changed>,
+        since: u64,
+        other: &Self,
+    ) -> Result<(Vec<Changed>, Directories)> {
         // Their names count for the sizes of directories, and nothing tells when they got them.
         let has_subvolumes = !self.inner_subvolumes()?.is_empty() || !other.inner_subvolumes()?.is_empty();
         let mut directories = Directories::default();
-        let mut changes = Vec::new();
-        for mut changed in self.changed(since)? {
-            let Changed { number, inode, .. } = changed;
-            if inode.file_type.is_dir() {
+        let mut changed = Vec::new();
+        for mut inode in found {
+            let Changed { number, state, .. } = inode;
+            if state.file_type.is_dir() {
                 // Reading a directory marks it as changed now and then, and who walks over a tree reads all of them.
                 let before = other.inode(number)?.filter(|before| before.changed_at < since);
-                if before.is_some_and(|before| inode.is_unchanged_since(&before)) {
+                if before.is_some_and(|before| state.is_unchanged_since(&before)) {
                     continue;
                 }
-                directories.add(number, &inode, before.filter(|_| !has_subvolumes).as_ref());
+                directories.add(number, &state, before.filter(|_| !has_subvolumes).as_ref());
             }
-            let is_complete = changed.names.len() >= usize::try_from(inode.links).unwrap_or(usize::MAX);
+            let is_complete = inode.names.len() >= usize::try_from(state.links).unwrap_or(usize::MAX);
             if number != ROOT_INODE && !is_complete {
-                changed.names = self.names(number, inode.links)?;
+                inode.names = self.names(number, state.links)?;
             }
-            changes.push(changed);
+            changed.push(inode);
         }
-        for changed in &changes {
-            if !changed.names.iter().any(|name| directories.count(name.directory)) {
-                continue;
-            }
-            let is_new = changed.inode.created_at >= since;
-            let before = if is_new { Vec::new() } else { other.names(changed.number, u32::MAX)? };
-            for name in changed.names.iter().filter(|name| !before.contains(name)) {
-                directories.explain(name.directory, &name.name);
-            }
-        }
-        Ok((changes, directories.that_lost_names()))
+        Ok((changed, directories))
     }
 
     /// All paths of a file, from the root of the subvolume.
@@ -136,23 +192,32 @@ impl<'a> Tree<'a> {
         Ok(paths)
     }
 
-    /// What changed, with the names that lie in blocks that were written, too.
-    fn changed(&self, since: u64) -> Result<Vec<Changed>> {
+    /// What changed, with the names that lie in blocks that were written, too; and between which numbers no inode was met on the way, or none that has a name.
+    fn changed(&self, since: u64) -> Result<(Vec<Changed>, Vec<Gap>)> {
         let range =
             Range { tree: self.id, first: Key::first_of(ROOT_INODE), last: Key::last_of(LAST_INODE), since };
-        let mut found: Vec<Changed> = Vec::new();
+        let (mut found, mut gaps) = (Vec::<Changed>::new(), Vec::new());
+        // The first number that has not been passed; the root is always there.
+        let mut next = ROOT_INODE + 1;
         let mut buffer = Buffer::new();
         let mut search = Search::new(self.fd(), range, &mut buffer);
         while let Some(item) = search.next_item()? {
+            let number = item.key.object;
+            if number > next {
+                gaps.push(next..=number - 1);
+            }
+            next = number + 1;
             match item.key.item_type {
                 item::INODE_ITEM => {
-                    let inode = Inode::parse(item.data)?;
-                    if inode.changed_at >= since && inode.links > 0 {
-                        found.push(Changed { number: item.key.object, inode, names: Vec::new() });
+                    let state = Inode::parse(item.data)?;
+                    if state.links == 0 {
+                        gaps.push(number..=number);
+                    } else if state.changed_at >= since {
+                        found.push(Changed { number, state, names: Vec::new() });
                     }
                 }
                 _ => {
-                    if let Some(changed) = found.last_mut().filter(|last| last.number == item.key.object)
+                    if let Some(changed) = found.last_mut().filter(|last| last.number == number)
                         && changed.number != ROOT_INODE
                     {
                         for name in item::names(item) {
@@ -162,7 +227,34 @@ impl<'a> Tree<'a> {
                 }
             }
         }
-        Ok(found)
+        gaps.push(next..=LAST_INODE);
+        Ok((found, gaps))
+    }
+
+    /// The names that inodes have in `other` which are gone from this tree, as far as they are first in one of the gaps.
+    ///
+    /// A gap is between the inodes of one block, and what was in it is gone; or it is between blocks, and begins with what was last in the first of them and is gone, if anything is.
+    fn names_of_removed(&self, gaps: &[Gap], other: &Self) -> Result<Vec<Name>> {
+        let mut names = Vec::new();
+        let mut buffer = Buffer::new();
+        for gap in gaps {
+            let [first, last] = [Key::first_of(*gap.start()), Key::last_of(*gap.end())];
+            let range = Range { tree: other.id, first, last, since: 0 };
+            let mut search = Search::new(other.fd(), range, &mut buffer).at_most(ITEMS_OF_GAP);
+            let mut number = 0;
+            while let Some(item) = search.next_item()? {
+                if item.key.object != number {
+                    number = item.key.object;
+                    if self.inode(number)?.is_some_and(|inode| inode.links > 0) {
+                        break;
+                    }
+                }
+                for name in item::names(item) {
+                    names.push(name?.into());
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// What the tree has of an inode.

@@ -197,7 +197,7 @@ impl<'buffer, Fd: AsFd> Search<'buffer, Fd> {
             return Ok(false);
         }
         let request = &mut *self.buffer.0;
-        let is_small = self.range.first.object == self.range.last.object;
+        let is_small = self.range.first.object == self.range.last.object || self.wanted <= FEW;
         let items = u32::try_from(self.wanted).unwrap_or(u32::MAX);
         let mut search = |room| search_in(self.file.as_fd(), request, &self.range, items, room);
         match search(if is_small { LITTLE } else { ROOM }) {
@@ -241,8 +241,10 @@ fn search_in(
 /// No item is larger than a block of a tree, and no block than 64 KiB, less its header. The kernel touches every page of it for each block that it finds, so that more costs more.
 const ROOM: usize = 64 * 1024;
 
-/// Enough for most single objects.
+/// Enough for most single objects, and for a few items.
 const LITTLE: usize = 4 * 1024;
+
+const FEW: u64 = 16;
 
 /// `struct btrfs_ioctl_search_key`.
 #[derive(Clone, Copy, Default)]
