@@ -3,7 +3,7 @@
 //! btrfs never writes to a block that a snapshot shares: a change is written elsewhere, with the number of its transaction, and so are the blocks above it up to the root of the tree. Who
 //! looks for what a later transaction wrote than the one that made a snapshot is led to the blocks that differ, past everything that both still share. Every change of a file, of its
 //! names or of a directory's names writes the inode with the transaction's number in it. So the inodes with a later number, of both trees, are all that can
-//! differ; the names of a directory that is among them are compared in full, unless its size says that it lost none: what was removed has left no inode.
+//! differ. What was removed has left no inode, but a gap: the older tree is asked for its names. Where these and the new names do not explain the size of a directory, all of its names are compared.
 
 mod directories;
 mod flush;
