@@ -182,6 +182,45 @@ fn directories_of_the_same_size_as_before() {
 
 #[test]
 #[ignore = "needs root"]
+fn names_that_were_removed() {
+    let volume = Volume::new("");
+    let base = volume.create("base", None);
+    // Of more files than a block of the tree has room for.
+    for number in 0..1000 {
+        write(&base, &format!("d/{number:03}"), "");
+    }
+    for link in ["d/link", "link"] {
+        fs::hard_link(base.join("d/500"), base.join(link)).unwrap();
+    }
+    write(&base, "gone/one", "");
+    let child = volume.create("child", Some("base"));
+    let in_child = |path: &str| child.join(path);
+    let still_open = File::open(in_child("d/100")).unwrap();
+    for path in ["d/000", "d/100", "d/999", "d/link"] {
+        fs::remove_file(in_child(path)).unwrap();
+    }
+    for number in 300..350 {
+        fs::remove_file(in_child(&format!("d/{number}"))).unwrap();
+    }
+    fs::create_dir(in_child("new")).unwrap();
+    fs::rename(in_child("d/700"), in_child("new/moved")).unwrap();
+    fs::remove_file(in_child("d/800")).unwrap();
+    fs::write(in_child("d/800"), "another").unwrap();
+    fs::remove_file(in_child("gone/one")).unwrap();
+    fs::remove_dir(in_child("gone")).unwrap();
+    let mut expected: Vec<String> =
+        ["A /new", "A /new/moved", "C /d", "C /d/800", "D /gone"].into_iter().map(str::to_owned).collect();
+    expected.extend(["000", "100", "700", "999", "link"].map(|name| format!("D /d/{name}")));
+    expected.extend((300..350).map(|number| format!("D /d/{number}")));
+    let mut changes = agreed(&volume, "child", "base");
+    changes.sort();
+    expected.sort();
+    assert_eq!(changes, expected);
+    drop(still_open);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn another_name_of_a_file_that_moved_along_with_its_directory() {
     let volume = Volume::new("");
     let base = volume.create("base", None);
