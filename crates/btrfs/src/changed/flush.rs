@@ -28,7 +28,7 @@ const SNAPSHOT: &str = "flushed";
 #[derive(Debug)]
 pub(crate) struct Flusher {
     temp_dirs: TempDirs,
-    /// Those that make snapshots and delete them, by whom they are [waited](Self::finish) for.
+    /// Those that make snapshots and delete them, by the layer with which they are [waited for](Self::finish).
     threads: Mutex<HashMap<LayerId, Vec<JoinHandle<()>>>>,
 }
 

@@ -241,9 +241,10 @@ fn search_in(
 /// No item is larger than a block of a tree, and no block than 64 KiB, less its header. The kernel touches every page of it for each block that it finds, so that more costs more.
 const ROOM: usize = 64 * 1024;
 
-/// Enough for most single objects, and for a few items.
+/// Enough for most single objects, and for [few](FEW) items.
 const LITTLE: usize = 4 * 1024;
 
+/// So many items mostly have room in [`LITTLE`]; where they have not, the kernel gives those that have.
 const FEW: u64 = 16;
 
 /// `struct btrfs_ioctl_search_key`.
