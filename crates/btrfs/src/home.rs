@@ -10,12 +10,14 @@ use graphdriver_core::{
 use graphdriver_sys::btrfs::subvolume::{self, Uuid};
 use nix::errno::Errno;
 
-use crate::changed::Flusher;
 use crate::destroy::remove_tree;
 use crate::get;
 use crate::options::BtrfsOptions;
 use crate::quotas::Quotas;
 use crate::subvolume::{Identity, identity};
+
+/// In the home: the layers.
+pub(crate) const LAYERS: &str = "subvolumes";
 
 /// In the run home: who uses which layer.
 const REFERENCES: &str = ".references";
@@ -26,12 +28,11 @@ const MOUNTS: &str = "mounts";
 /// An opened home.
 #[derive(Debug)]
 pub(crate) struct Home {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     pub(crate) layers: LayersDir,
     /// In the run home.
     mounts: PathBuf,
     pub(crate) temp_dirs: TempDirs,
-    pub(crate) flusher: Flusher,
     pub(crate) references: RefCounter,
     pub(crate) quotas: Quotas,
     pub(crate) options: BtrfsOptions,
@@ -57,14 +58,13 @@ impl Home {
         probe(place)?;
         let options = BtrfsOptions::parse(place.options())?;
         let path = place.home().to_owned();
-        let layers = path.join("subvolumes");
+        let layers = path.join(LAYERS);
         make_dirs(&path, 0o755)?;
         make_dirs(&layers, 0o700)?;
         let quotas = Quotas::open(&path, options)?;
         let temp_dirs = TempDirs::open_with(&path, remove_tree)?;
         Ok(Self {
             quotas,
-            flusher: Flusher::new(temp_dirs.clone()),
             temp_dirs,
             references: RefCounter::without_mounts(place.run_home().join(REFERENCES))?,
             options,

@@ -28,7 +28,6 @@ impl TreeHome for Home {
     }
 
     fn release(&self, id: &LayerId) -> Result<()> {
-        self.flusher.finish(id);
         get::release(self, id)
     }
 
@@ -44,8 +43,7 @@ impl TreeHome for Home {
             tracing::info!(layer = %layer.id, %reason, "comparing both layers in full");
             return Ok(Some(archive::changes(layer.root, Some(base.root), &CompareOptions::default())?));
         }
-        let flush = || self.flusher.flush(layer.id, [layer.root, base.root]);
-        let found = changed::changes(layer.root, base.root, flush)?;
+        let found = changed::changes(&self.path, layer.root, base.root)?;
         if found.is_none() {
             tracing::info!(
                 layer = %layer.id, base = %base.id,

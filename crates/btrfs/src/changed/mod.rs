@@ -12,29 +12,25 @@ mod tree;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use graphdriver_archive::{self as archive, Change, CompareOptions, ContentCheck, RootDir, Suspects};
 use graphdriver_core::{Error, Result};
 use graphdriver_sys::btrfs::search::{Buffer, Key, ROOT_TREE, Range, Search};
 use nix::errno::Errno;
 
-pub(crate) use self::flush::Flusher;
+use self::flush::flush;
 use self::tree::Tree;
 use crate::subvolume::known_of;
 
 /// What differs in `new` from `old`; `None` when that cannot be found so, because one is not a snapshot of the other, nor both of a third, or because somebody put a directory in
 /// the place of a layer.
 ///
-/// What was written to either is put into its tree by `flush`, before trees are read.
+/// Both lie in the home, or below it.
 ///
 /// # Errors
-/// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `Io`; as `flush`.
-pub(crate) fn changes(
-    new: &RootDir,
-    old: &RootDir,
-    flush: impl FnOnce() -> Result<()>,
-) -> Result<Option<Vec<Change>>> {
+/// `PermissionDenied` without `CAP_SYS_ADMIN` in the initial user namespace; `NoSpace`; `Io`.
+pub(crate) fn changes(home: &Path, new: &RootDir, old: &RootDir) -> Result<Option<Vec<Change>>> {
     let known = |root| match known_of(root) {
         Err(error) if error.errno() == Some(Errno::ENOTTY) => Ok(None),
         info => info,
@@ -47,7 +43,8 @@ pub(crate) fn changes(
         return Ok(None);
     };
     let trees = [Tree::new(new, infos[0].id), Tree::new(old, infos[1].id)];
-    flush()?;
+    // What is not in the trees cannot be found in them.
+    flush(home, [new, old])?;
     compare([new, old], &trees, parted_at).map(Some)
 }
 

@@ -22,6 +22,9 @@ pub const INODE_EXTREF: u8 = 13;
 /// Type of the items that hold the names in a directory, by their digests.
 #[doc(alias = "BTRFS_DIR_ITEM_KEY")]
 pub const DIR_ITEM: u8 = 84;
+/// Type of the items that hold the contents of a file, or say where they are.
+#[doc(alias = "BTRFS_EXTENT_DATA_KEY")]
+pub const EXTENT_DATA: u8 = 108;
 /// Type of the item that holds what is known of a subvolume.
 #[doc(alias = "BTRFS_ROOT_ITEM_KEY")]
 pub const ROOT_ITEM: u8 = 132;

@@ -221,6 +221,20 @@ pub fn commit(file: impl AsFd) -> Result<()> {
     unsafe { ioctl::sync(file.as_fd().as_raw_fd()) }.map(drop)
 }
 
+/// Begins to write what is in the trees of the file system that `file` is on, or is held back of names and metadata, to the disk, and gives the transaction by which that is done; the last one when there is nothing to be written. Contents of files stay where
+/// they are.
+///
+/// # Errors
+///
+/// `ENOTTY` where it is not on btrfs; `EIO`, `ENOSPC`; `EROFS` when the file system has failed.
+#[doc(alias = "BTRFS_IOC_START_SYNC")]
+pub fn start_commit(file: impl AsFd) -> Result<u64> {
+    let mut transaction = 0;
+    // SAFETY: the request writes one number, which `transaction` has room for.
+    unsafe { ioctl::start_sync(file.as_fd().as_raw_fd(), &raw mut transaction) }?;
+    Ok(transaction)
+}
+
 /// Searches with the first `room` bytes of what there is, which are [`ROOM`] at most.
 fn search_in(
     file: BorrowedFd<'_>,
@@ -304,6 +318,7 @@ const TREE_SEARCH_V2: libc::Ioctl = libc::_IOWR::<RequestHead>(0x94, 17);
 
 mod ioctl {
     nix::ioctl_none!(sync, 0x94, 8);
+    nix::ioctl_read!(start_sync, 0x94, 24, u64);
 }
 
 #[cfg(test)]
