@@ -14,6 +14,8 @@ pub struct Suspects {
 #[derive(Clone, Debug, Default)]
 struct Place {
     below: BTreeMap<CString, usize>,
+    /// It may differ itself.
+    suspect: bool,
     /// Names may be in it in one of the trees only.
     listed: bool,
 }
@@ -31,6 +33,13 @@ impl Suspects {
 
     /// What is at `name`, one path component, in the directory `dir`, in either tree, may differ from what is there in the other, or be there in one of the trees only.
     pub fn add(&mut self, dir: SuspectPlace, name: &[u8]) -> SuspectPlace {
+        let place = self.lead(dir, name);
+        self.places[place.0].suspect = true;
+        place
+    }
+
+    /// What is at `name`, one path component, in the directory `dir`, is the same directory in both trees, unless it is [added](Self::add) too, and leads to suspects.
+    pub fn lead(&mut self, dir: SuspectPlace, name: &[u8]) -> SuspectPlace {
         // No file has a name with a NUL in it.
         let Ok(name) = CString::new(name) else { return dir };
         let next = self.places.len();
@@ -49,6 +58,11 @@ impl Suspects {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.places.len() == 1 && !self.places[0].listed
+    }
+
+    /// Whether it may differ itself.
+    pub(super) fn is_suspect(&self, place: SuspectPlace) -> bool {
+        self.places[place.0].suspect
     }
 
     /// Whether all names of the directory are to be looked at.
@@ -86,7 +100,7 @@ mod tests {
         let mut suspects = Suspects::new();
         assert!(suspects.is_empty());
         let root = suspects.root();
-        let a = suspects.add(root, b"a");
+        let a = suspects.lead(root, b"a");
         let b = suspects.add(a, b"b");
         assert_ne!(suspects.add(a, b"c"), b);
         assert_eq!(suspects.add(a, b"b"), b);
@@ -94,6 +108,10 @@ mod tests {
         assert!(!suspects.is_empty());
         assert!(suspects.names(a).eq([c"b", c"c"]));
         assert_eq!((suspects.is_listed(a), suspects.is_listed(b)), (false, true));
+        assert_eq!([a, b].map(|place| suspects.is_suspect(place)), [false, true]);
+        assert_eq!(suspects.add(root, b"a"), a);
+        assert_eq!(suspects.lead(root, b"a"), a);
+        assert!(suspects.is_suspect(a), "whatever else it leads to");
         assert_eq!((suspects.below(a, c"b"), suspects.below(b, c"c")), (Some(b), None));
     }
 

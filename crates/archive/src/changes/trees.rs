@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -57,7 +57,7 @@ pub fn changes(new: &RootDir, old: Option<&RootDir>, options: &CompareOptions) -
 /// - every directory of either tree that has lost a name since, or has won one that is not among the suspects, to be [listed](Suspects::list);
 /// - every place at which another tree begins in one of them, as a subvolume does.
 ///
-/// A place that is suspect in vain costs time only. Where files of `new` changed of which not all names are at suspect places, `other_names` is asked once for all
+/// All other directories that [lead](Suspects::lead) to these are the same ones in both trees, and are not compared. A place that is suspect in vain costs time only. Where files of `new` changed of which not all names are at suspect places, `other_names` is asked once for all
 /// paths, from the root, of the files with these inode numbers; [`names_of`](super::names_of) searches for them.
 ///
 /// # Errors
@@ -219,6 +219,11 @@ impl<'a> Walk<'a> {
         suspects.below(suspect?, name)
     }
 
+    /// Whether the directory there is no suspect itself.
+    fn only_leads_on(&self, suspect: Option<SuspectPlace>) -> bool {
+        matches!((suspect, self.trees.suspects), (Some(place), Some((suspects, _))) if !suspects.is_suspect(place))
+    }
+
     fn leave(&mut self, dirs: &mut Dirs) -> Result<()> {
         let Some(done) = self.levels.pop() else { return Ok(()) };
         if self.levels.is_empty() {
@@ -250,6 +255,11 @@ impl<'a> Walk<'a> {
     fn both(&mut self, dirs: &mut Dirs, name: &CStr, suspect: Option<SuspectPlace>) -> Result<()> {
         let Some(old_dirs) = &dirs.old else { return Ok(()) };
         let (new_dir, old_dir) = (dirs.new.current(), old_dirs.current());
+        if self.only_leads_on(suspect)
+            && let Some([new, old]) = self.open_same([new_dir, old_dir], name)?
+        {
+            return self.go_into(dirs, name, new, Some(old), suspect);
+        }
         let (new, old) = (self.stat(new_dir, name)?, self.stat(old_dir, name)?);
         let (new, old) = match (new, old) {
             (Some(new), Some(old)) => (new, old),
@@ -278,6 +288,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Opens a directory of both sides; `None` when they are not the same one, as where something is mounted.
+    fn open_same(&self, sides: [BorrowedFd<'_>; 2], name: &CStr) -> Result<Option<[OwnedFd; 2]>> {
+        let [Some(new), Some(old)] = [self.open(sides[0], name)?, self.open(sides[1], name)?] else {
+            return Ok(None);
+        };
+        let stat = |fd| fstat(fd).map_err(|errno| Error::syscall("fstat", self.below(name), errno));
+        let are_same = self.are_one_origin(&stat(&new)?, &stat(&old)?);
+        Ok(are_same.then_some([new, old]))
+    }
+
     /// Whether both were the same directory once, and not the root of another tree.
     fn are_one_origin(&self, new: &FileStat, old: &FileStat) -> bool {
         let devices = self.trees.suspects.map(|(_, devices)| devices);
@@ -300,15 +320,27 @@ impl<'a> Walk<'a> {
         paired: bool,
         suspect: Option<SuspectPlace>,
     ) -> Result<()> {
-        if self.crew.stopped() {
-            self.levels.clear();
-            return Ok(());
-        }
         let Some(new) = self.open(dirs.new.current(), name)? else { return Ok(()) };
         let old = match &dirs.old {
             Some(old) if paired => self.open(old.current(), name)?,
             _ => None,
         };
+        self.go_into(dirs, name, new, old, suspect)
+    }
+
+    /// As [`descend`](Self::descend), into what was opened on both sides.
+    fn go_into(
+        &mut self,
+        dirs: &mut Dirs,
+        name: &CStr,
+        new: OwnedFd,
+        old: Option<OwnedFd>,
+        suspect: Option<SuspectPlace>,
+    ) -> Result<()> {
+        if self.crew.stopped() {
+            self.levels.clear();
+            return Ok(());
+        }
         if self.crew.wants_work() {
             let mut path = self.path.clone();
             push_name(&mut path, name);

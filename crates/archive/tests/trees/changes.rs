@@ -292,6 +292,20 @@ fn only_suspects_are_compared() {
     assert_eq!(times_of_d(among(&suspects)), ["A /added", "D /removed", "C /replaced"]);
 }
 
+/// As where something is mounted in one of the trees.
+#[test]
+fn directories_that_lead_on_are_compared_where_they_are_not_the_same() {
+    let (old, new) = (Tree::new(), Tree::new());
+    old.dir("d").file("d/file", "before");
+    new.dir("d").file("d/file", "after").file("d/other", "");
+    let mut suspects = Suspects::new();
+    let d = suspects.lead(suspects.root(), b"d");
+    suspects.add(d, b"file");
+    let no_names = |_: &BTreeSet<u64>| Ok(Vec::new());
+    let found = changes_among(&suspects, &new.root(), &old.root(), &CompareOptions::default(), &no_names);
+    assert_eq!(printed(&found.unwrap()), ["C /d", "C /d/file", "A /d/other"]);
+}
+
 #[test]
 fn other_names_of_a_changed_suspect_are_asked_for() {
     let (old, new) = (Tree::new(), Tree::new());

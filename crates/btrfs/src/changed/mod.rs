@@ -7,6 +7,7 @@
 
 mod directories;
 mod flush;
+mod inodes;
 mod lineage;
 mod tree;
 
