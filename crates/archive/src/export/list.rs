@@ -1,5 +1,6 @@
 //! Going through a list of changes.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -22,9 +23,12 @@ pub(super) struct ChangeList {
     root: RootDir,
     /// Paths relative to the root, and whether what was there is deleted; the next one last.
     pending: Vec<(Vec<u8>, bool)>,
-    /// The directory of the last change and its path: most often that of the next too.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Directories of changes, by their paths, the one used last at the end.
+    dirs: VecDeque<(Vec<u8>, OwnedFd)>,
 }
+
+/// How many of them are kept open. Most changes are in a directory that was just used, or in one of those that it is in.
+const KEPT_OPEN: usize = 32;
 
 impl ChangeList {
     pub(super) fn new(root: &RootDir, changes: Vec<Change>) -> Result<Self> {
@@ -36,7 +40,7 @@ impl ChangeList {
             }
         }
         pending.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Self { root: root.clone(), pending, parent: None })
+        Ok(Self { root: root.clone(), pending, dirs: VecDeque::new() })
     }
 
     /// Writes the entries of one change; false at the end.
@@ -63,9 +67,9 @@ impl ChangeList {
             None => None,
         };
         if let Some(Found { kind: Kind::Directory(dir), .. }) = &mut found
-            && goes_on
+            && let Some(dir) = dir.take()
         {
-            self.parent = dir.take().map(|dir| (path.clone(), dir));
+            self.keep(&path, dir);
         }
         if let Some(found) = found {
             writer.file(&path, found)?;
@@ -81,21 +85,31 @@ impl ChangeList {
         next.is_some_and(|name| !name.contains(&b'/'))
     }
 
-    /// Opens the directory `path`; `None` when it is not there any more.
+    /// The directory `path`; `None` when it is not there any more.
     fn enter(&mut self, path: &[u8]) -> Result<Option<&OwnedFd>> {
-        if self.parent.as_ref().is_none_or(|(current, _)| current != path) {
+        if let Some(index) = self.dirs.iter().rposition(|(kept, _)| kept == path) {
+            let dir = self.dirs.remove(index);
+            self.dirs.extend(dir);
+        } else {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-            self.parent = match self.root.open_at(as_path(path), flags, Mode::empty()) {
-                Ok(fd) => Some((path.to_vec(), fd)),
+            match self.root.open_at(as_path(path), flags, Mode::empty()) {
+                Ok(dir) => self.keep(path, dir),
                 Err(error)
                     if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) =>
                 {
-                    None
+                    return Ok(None);
                 }
                 Err(error) => return Err(error),
-            };
+            }
         }
-        Ok(self.parent.as_ref().map(|(_, fd)| fd))
+        Ok(self.dirs.back().map(|(_, dir)| dir))
+    }
+
+    fn keep(&mut self, path: &[u8], dir: OwnedFd) {
+        if self.dirs.len() == KEPT_OPEN {
+            self.dirs.pop_front();
+        }
+        self.dirs.push_back((path.to_vec(), dir));
     }
 }
 
