@@ -1,6 +1,6 @@
-//! Writing what a layer says.
+//! Finding what a layer says.
 
-use super::writer::EntryWriter;
+use super::finder::Batch;
 use crate::error::Result;
 use crate::stack::{Entry, LayerStack, LayerWalk, Purpose};
 
@@ -13,23 +13,23 @@ impl LayerEntries {
         Self(LayerWalk::new(stack, own, Purpose::Contents))
     }
 
-    /// Writes one entry; false at the end.
-    pub(super) fn step(&mut self, writer: &mut EntryWriter) -> Result<bool> {
+    /// Finds one entry; false at the end.
+    pub(super) fn step(&mut self, batch: &mut Batch) -> Result<bool> {
         let Some(entry) = self.0.next_entry()? else { return Ok(false) };
         let path = self.0.entry_path();
         match entry {
-            Entry::Whiteout => writer.whiteout(path),
-            Entry::Opaque(stat) => writer.opaque(path, &stat)?,
+            Entry::Whiteout => batch.whiteout(path),
+            Entry::Opaque(stat) => batch.opaque(path, stat),
             Entry::File { found, .. } => {
                 if let Some(found) = found {
-                    writer.file(path, found)?;
+                    batch.file(path, found);
                 }
             }
             Entry::Dir { found, replaces, .. } => {
                 let stat = found.stat;
-                writer.file(path, found)?;
+                batch.file(path, found);
                 if replaces {
-                    writer.opaque(path, &stat)?;
+                    batch.opaque(path, stat);
                 }
             }
         }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::writer::EntryWriter;
+use super::finder::Batch;
 use crate::change::{Change, ChangeKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::found::{Found, Kind, Place, find};
@@ -43,8 +43,8 @@ impl ChangeList {
         Ok(Self { root: root.clone(), pending, dirs: VecDeque::new() })
     }
 
-    /// Writes the entries of one change; false at the end.
-    pub(super) fn step(&mut self, writer: &mut EntryWriter) -> Result<bool> {
+    /// Finds the entries of one change; false at the end.
+    pub(super) fn step(&mut self, batch: &mut Batch) -> Result<bool> {
         let Some((path, deleted)) = self.pending.pop() else { return Ok(false) };
         let goes_on = self.goes_on_in(&path);
         let base = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
@@ -53,8 +53,8 @@ impl ChangeList {
         let parent = self.enter(path[..base].strip_suffix(b"/").unwrap_or_default())?;
         if deleted {
             match parent {
-                Some(dir) => write_deletion(Place { dir: dir.as_fd(), name: &name, path: &path }, writer)?,
-                None => writer.whiteout(&path),
+                Some(dir) => find_deletion(Place { dir: dir.as_fd(), name: &name, path: &path }, batch)?,
+                None => batch.whiteout(&path),
             }
             return Ok(true);
         }
@@ -72,7 +72,7 @@ impl ChangeList {
             self.keep(&path, dir);
         }
         if let Some(found) = found {
-            writer.file(&path, found)?;
+            batch.file(&path, found);
         } else {
             tracing::warn!(path = ?as_path(&path), "file vanished before it was read, left out");
         }
@@ -113,9 +113,9 @@ impl ChangeList {
     }
 }
 
-/// Writes a whiteout; for a directory that was deleted and made again, its entry and the opaque mark, which delete just as well and do not
+/// Adds a whiteout; for a directory that was deleted and made again, its entry and the opaque mark, which delete just as well and do not
 /// depend on what comes first.
-fn write_deletion(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
+fn find_deletion(place: Place<'_>, batch: &mut Batch) -> Result<()> {
     let is_dir = match lstat_at(place.dir, place.name) {
         Ok(stat) => FileType::from_mode(stat.st_mode).is_dir(),
         Err(Errno::ENOENT | Errno::ENAMETOOLONG) => false,
@@ -123,10 +123,11 @@ fn write_deletion(place: Place<'_>, writer: &mut EntryWriter) -> Result<()> {
     };
     let found = if is_dir { find(place, FileType::Directory, LayerForm::Plain)? } else { None };
     let Some(found) = found else {
-        writer.whiteout(place.path);
+        batch.whiteout(place.path);
         return Ok(());
     };
     let stat = found.stat;
-    writer.file(place.path, found)?;
-    writer.opaque(place.path, &stat)
+    batch.file(place.path, found);
+    batch.opaque(place.path, stat);
+    Ok(())
 }

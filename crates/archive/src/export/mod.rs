@@ -1,6 +1,7 @@
 //! Writing layer tars.
 
 mod content;
+mod finder;
 mod layer;
 mod list;
 mod options;
@@ -12,6 +13,7 @@ use std::{cmp, fmt, mem};
 pub use options::ExportOptions;
 
 use self::content::Content;
+use self::finder::{Batch, Entry, Finder};
 use self::layer::LayerEntries;
 use self::list::ChangeList;
 use self::writer::EntryWriter;
@@ -37,11 +39,13 @@ use crate::tar::write::{push_end, push_padding};
 /// [`read`](Read::read) fails with an [`io::Error`] that carries this crate's [`Error`], and goes on failing: `InvalidArgument` for an owner, or
 /// a user or group in an ACL, that the maps do not have; `NotSupported` for a file whose name begins with `.wh.`, which an archive would say to be a
 /// whiteout; `PathEscape` and `Io` for an overlay layer's redirect that cannot be followed, `Io` (`EIO`) for a file whose contents no layer has;
-/// else the kind of the failed system call. Nothing of the archive is written after that; what was read until then lacks its end and is no archive.
+/// `Io` when no thread can be started; else the kind of the failed system call. Nothing of the archive is written after that; what was read until then lacks its end and is no archive.
+///
+/// From the first call on a thread is ahead of who reads: it looks at files and opens them, some tens at most, and has the kernel read what is in them. It ends with the export, at the latest when that is dropped.
 ///
 /// Reading fills the buffer it is given, so larger ones (from 64 KiB) save system calls.
 pub struct Export {
-    source: Source,
+    entries: Entries,
     writer: EntryWriter,
     /// Headers, padding and the end mark that are still to be read.
     pending: Vec<u8>,
@@ -54,6 +58,40 @@ pub struct Export {
 enum Source {
     Layer(Box<LayerEntries>),
     List(ChangeList),
+}
+
+impl Source {
+    /// Finds some entries; false at the end.
+    fn step(&mut self, batch: &mut Batch) -> Result<bool> {
+        match self {
+            Source::Layer(walk) => walk.step(batch),
+            Source::List(list) => list.step(batch),
+        }
+    }
+}
+
+/// Entries on their way.
+enum Entries {
+    /// Nothing was read yet.
+    Unread(Source),
+    Found(Finder),
+    /// There are none any more.
+    Ended,
+}
+
+impl Entries {
+    fn next(&mut self) -> Result<Option<Entry>> {
+        let mut finder = match mem::replace(self, Entries::Ended) {
+            Entries::Unread(source) => Finder::start(source)?,
+            Entries::Found(finder) => finder,
+            Entries::Ended => return Ok(None),
+        };
+        let next = finder.next()?;
+        if next.is_some() {
+            *self = Entries::Found(finder);
+        }
+        Ok(next)
+    }
 }
 
 #[derive(Debug)]
@@ -103,7 +141,7 @@ impl Export {
 
     fn new(source: Source, options: ExportOptions) -> Self {
         Self {
-            source,
+            entries: Entries::Unread(source),
             writer: EntryWriter::new(options),
             pending: Vec::new(),
             pending_start: 0,
@@ -139,16 +177,14 @@ impl Export {
     fn next_entry(&mut self) -> Result<()> {
         self.pending.clear();
         self.pending_start = 0;
-        let more = match &mut self.source {
-            Source::Layer(walk) => walk.step(&mut self.writer)?,
-            Source::List(list) => list.step(&mut self.writer)?,
-        };
-        mem::swap(&mut self.pending, &mut self.writer.headers);
-        self.content = self.writer.content.take();
-        if !more {
+        let Some(entry) = self.entries.next()? else {
             push_end(&mut self.pending);
             self.state = State::Ended;
-        }
+            return Ok(());
+        };
+        self.writer.entry(entry)?;
+        mem::swap(&mut self.pending, &mut self.writer.headers);
+        self.content = self.writer.content.take();
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use nix::sys::stat::{FileStat, major, minor};
 use tar::EntryType;
 
 use super::content::Content;
+use super::finder;
 use super::options::ExportOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::found::{Found, Kind};
@@ -35,8 +36,19 @@ impl EntryWriter {
         Self { options, headers: Vec::new(), content: None, first_names: HashMap::new() }
     }
 
+    pub(super) fn entry(&mut self, entry: finder::Entry) -> Result<()> {
+        match entry {
+            finder::Entry::File(path, found) => self.file(&path, found),
+            finder::Entry::Opaque(path, stat) => self.opaque(&path, &stat),
+            finder::Entry::Whiteout(path) => {
+                self.whiteout(&path);
+                Ok(())
+            }
+        }
+    }
+
     /// Writes the entry of the file that is to have this path.
-    pub(super) fn file(&mut self, path: &[u8], found: Found) -> Result<()> {
+    fn file(&mut self, path: &[u8], found: Found) -> Result<()> {
         if base_name(path).starts_with(whiteout::PREFIX) {
             return Err(Error::new(ErrorKind::NotSupported, "export")
                 .path(as_path(path))
@@ -84,14 +96,14 @@ impl EntryWriter {
 
     /// Writes that what lies below at `path` is gone. Time, mode and owner of the mark mean nothing and are 0, so that equal layers
     /// give equal archives whatever form their whiteouts have on disk.
-    pub(super) fn whiteout(&mut self, path: &[u8]) {
+    fn whiteout(&mut self, path: &[u8]) {
         let base = base_name(path);
         let name = [&path[..path.len() - base.len()], whiteout::PREFIX, base].concat();
         push_header(&mut self.headers, &Entry::empty_file(&name));
     }
 
     /// Writes that nothing shows through the directory `path`; `stat` is the directory's.
-    pub(super) fn opaque(&mut self, path: &[u8], stat: &FileStat) -> Result<()> {
+    fn opaque(&mut self, path: &[u8], stat: &FileStat) -> Result<()> {
         let Owner { uid, gid } = self.owner(path, stat)?;
         let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
         let name = [path, separator, whiteout::OPAQUE].concat();
